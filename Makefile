@@ -1,0 +1,45 @@
+# Python 3.11 is all that has to be there: every target sets up the rest by itself.
+PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3),python3.11)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+EXTRAS := live,radio,train,cluster,openvino,dev
+
+# One thread each: on a busy machine threads that wait for one another cost more than they give.
+THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+install: $(INSTALLED) ## make .venv with everything
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@command -v "$(PYTHON)" >/dev/null && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Semcast needs Python 3.11 or newer, and '$(PYTHON)' is not that: install python3.11 (with its venv module), or name one with 'make PYTHON=/path/to/python3.11 install'" >&2; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(BIN)/pip check
+	@touch $@
+
+demo: install ## send the built-in clip through a clean channel; the results are in out/demo
+	$(BIN)/semcast demo --out out/demo
+
+test: install ## run all tests; make test ARGS="-k wire" runs some
+	$(THREADS) $(BIN)/pytest $(ARGS)
+
+lint: install ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install ## check types of common, sender, channel and receiver
+	$(BIN)/mypy
+
+bench: install ## measure the time of every stage on this machine
+	$(BIN)/semcast bench latency
+
+clean: ## delete results and caches; .venv stays
+	rm -rf out build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

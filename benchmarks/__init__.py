@@ -1,0 +1,1 @@
+"""Measurement: each file reads as its own description."""

@@ -1,0 +1,283 @@
+"""The codecs we are measured against.
+
+    pictures -shrink-> encoder (low delay, one thread) -> packets -> decoder -enlarge-> pictures
+    points of (codec, scale, quality) -benchmarks/envelope.py-> percent of bits at equal quality
+
+A user who starves a codec lowers the resolution, so each codec runs at full, half and quarter size and the
+best of them at each rate is the baseline. The group of pictures is infinite: only the first picture is a key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import av
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+
+from common.errors import CodecError
+from common.quality import ms_ssim, psnr_yuv, vmaf
+from common.types import Picture, Plane
+
+if TYPE_CHECKING:
+    from av.video.codeccontext import VideoCodecContext
+
+SCALES = (1, 2, 4)
+"""Divisors of both sides at which every peer runs."""
+
+ENDLESS_GOP = 1_000_000
+"""Pictures between keys: more than any clip has."""
+
+CACHE_VERSION = 1
+"""Raised when the meaning of a cached point changes."""
+
+_H264_SEI = 6
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCodec:
+    """One encoder in its real-time, low-delay setting.
+
+    name : how results call it
+    encoder, decoder : names of FFmpeg's codecs
+    options : fixed options of the encoder, as FFmpeg spells them
+    ladder : values of `crf`, from the lowest rate to the highest
+    min_side : smallest side the encoder accepts, pixels
+    drop_sei : leave out informative messages of H.264, which state the encoder's settings in every stream
+    """
+
+    name: str
+    encoder: str
+    decoder: str
+    options: tuple[tuple[str, str], ...]
+    ladder: tuple[int, ...]
+    min_side: int = 16
+    drop_sei: bool = False
+
+
+SVT_AV1 = PeerCodec(
+    name="svt-av1",
+    encoder="libsvtav1",
+    decoder="libdav1d",
+    options=(("preset", "10"), ("svtav1-params", "pred-struct=1:lp=1:keyint=-1")),
+    ladder=(63, 58, 53, 48, 43, 38, 32, 26, 20),
+    min_side=64,
+)
+X265 = PeerCodec(
+    name="x265",
+    encoder="libx265",
+    decoder="hevc",
+    options=(
+        ("preset", "veryfast"),
+        ("tune", "zerolatency"),
+        ("x265-params", "keyint=-1:pools=none:frame-threads=1:info=0:log-level=none"),
+    ),
+    ladder=(51, 48, 45, 42, 39, 36, 32, 28, 24),
+    min_side=32,
+)
+VP9 = PeerCodec(
+    name="vp9",
+    encoder="libvpx-vp9",
+    decoder="vp9",
+    options=(("deadline", "realtime"), ("cpu-used", "8"), ("lag-in-frames", "0"), ("b", "0")),
+    ladder=(63, 60, 56, 52, 46, 40, 34, 28, 22),
+)
+X264 = PeerCodec(
+    name="x264",
+    encoder="libx264",
+    decoder="h264",
+    options=(("preset", "veryfast"), ("tune", "zerolatency")),
+    ladder=(51, 47, 43, 40, 37, 34, 31, 27, 23),
+    drop_sei=True,
+)
+PEERS = (SVT_AV1, X265, VP9, X264)
+
+
+@dataclass(frozen=True, slots=True)
+class RdPoint:
+    """One run of one peer over a whole clip.
+
+    codec, scale, crf : which run; `scale` divides both sides
+    total_bytes : sum of all packets
+    kbps : `total_bytes` over the duration (pictures / frame rate)
+    psnr_yuv : mean over pictures, dB
+    ms_ssim : mean over pictures, 0..1
+    vmaf : mean over pictures, or None where it was not asked for or is not available
+    """
+
+    codec: str
+    scale: int
+    crf: int
+    total_bytes: int
+    kbps: float
+    psnr_yuv: float
+    ms_ssim: float
+    vmaf: float | None = None
+
+
+def run_ladder(
+    codec: PeerCodec,
+    pictures: Sequence[Picture],
+    frame_rate: Fraction,
+    scales: Sequence[int] = SCALES,
+    ladder: Sequence[int] | None = None,
+    with_vmaf: bool = False,
+    cache: Path | None = None,
+) -> list[RdPoint]:
+    """Every (scale, quality) of one codec; scales at which a side is below the codec's minimum are left out.
+
+    cache : folder of one JSON file per point, so that an interrupted sweep goes on where it stopped
+    """
+    clip = clip_hash(pictures, frame_rate)
+    points = []
+    for scale in scales:
+        if min(_scaled_size(pictures[0], scale)) < codec.min_side:
+            continue
+        for crf in codec.ladder if ladder is None else ladder:
+            path = cache and cache / f"{_settings_hash(clip, codec, scale, crf, with_vmaf)}.json"
+            point = _load_point(path)
+            if point is None:
+                point = run_point(codec, pictures, frame_rate, scale, crf, with_vmaf)
+                _store_point(path, point)
+            points.append(point)
+    return points
+
+
+def run_point(
+    codec: PeerCodec,
+    pictures: Sequence[Picture],
+    frame_rate: Fraction,
+    scale: int,
+    crf: int,
+    with_vmaf: bool = False,
+) -> RdPoint:
+    """Encode, decode and measure one clip. Raises CodecError when the codec is missing or loses a picture."""
+    full = pictures[0]
+    size = _scaled_size(full, scale)
+    packets = encode(codec, (_resized(p, *size, cv2.INTER_AREA) for p in pictures), frame_rate, crf)
+    decoded = [_resized(p, full.width, full.height, cv2.INTER_CUBIC) for p in decode(codec, packets)]
+    if len(decoded) != len(pictures):
+        raise CodecError(f"{codec.name} returned {len(decoded)} of {len(pictures)} pictures")
+    total_bytes = sum(map(len, packets))
+    return RdPoint(
+        codec=codec.name,
+        scale=scale,
+        crf=crf,
+        total_bytes=total_bytes,
+        kbps=total_bytes * 8e-3 * float(frame_rate) / len(pictures),
+        psnr_yuv=float(np.mean([psnr_yuv(a, b) for a, b in zip(pictures, decoded, strict=True)])),
+        ms_ssim=float(np.mean([ms_ssim(a, b) for a, b in zip(pictures, decoded, strict=True)])),
+        vmaf=vmaf(pictures, decoded, frame_rate).value if with_vmaf else None,
+    )
+
+
+def encode(codec: PeerCodec, pictures: Iterable[Picture], frame_rate: Fraction, crf: int) -> list[bytes]:
+    """Packets of one session; one quality per session, since SVT-AV1 cannot change `crf` on the way."""
+    context: VideoCodecContext | None = None
+    packets: list[bytes] = []
+    try:
+        for index, picture in enumerate(pictures):
+            if context is None:
+                context = _open_encoder(codec, picture, frame_rate, crf)
+            packets += map(bytes, context.encode(_to_av(picture, index)))
+        if context is not None:
+            packets += map(bytes, context.encode(None))
+    except (av.FFmpegError, ValueError) as error:
+        raise CodecError(f"{codec.name} cannot encode ({error}); see `semcast doctor`") from error
+    return [without_sei(p) for p in packets] if codec.drop_sei else packets
+
+
+def decode(codec: PeerCodec, packets: Sequence[bytes]) -> Iterator[Picture]:
+    """Pictures of one session. Raises CodecError for packets that the decoder refuses."""
+    try:
+        context = cast("VideoCodecContext", av.CodecContext.create(codec.decoder, "r"))
+        context.thread_count = 1
+        for packet in packets:
+            yield from map(_from_av, context.decode(av.Packet(packet)))
+        yield from map(_from_av, context.decode(None))
+    except (av.FFmpegError, ValueError) as error:
+        raise CodecError(f"{codec.decoder} cannot decode ({error})") from error
+
+
+def without_sei(packet: bytes) -> bytes:
+    """An H.264 packet in Annex B form without its informative messages (NAL unit type 6)."""
+    units = packet.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")[1:]
+    return b"".join(b"\0\0\1" + unit for unit in units if unit and unit[0] & 31 != _H264_SEI)
+
+
+def clip_hash(pictures: Sequence[Picture], frame_rate: Fraction) -> str:
+    """Names a clip by its samples, size and rate."""
+    digest = hashlib.sha256(f"{frame_rate} {pictures[0].width}x{pictures[0].height}".encode())
+    for picture in pictures:
+        for plane in picture.planes:
+            digest.update(np.ascontiguousarray(plane).data)
+    return digest.hexdigest()
+
+
+def _open_encoder(codec: PeerCodec, picture: Picture, frame_rate: Fraction, crf: int) -> VideoCodecContext:
+    os.environ.setdefault("SVT_LOG", "0")  # the library prints its banner to stderr otherwise
+    context = cast("VideoCodecContext", av.CodecContext.create(codec.encoder, "w"))
+    context.width, context.height, context.pix_fmt = picture.width, picture.height, "yuv420p"
+    context.time_base, context.framerate = 1 / frame_rate, frame_rate
+    context.thread_count = 1
+    context.gop_size = ENDLESS_GOP
+    context.options = {**dict(codec.options), "crf": str(crf)}
+    return context
+
+
+def _to_av(picture: Picture, index: int) -> VideoFrame:
+    samples = np.concatenate([plane.ravel() for plane in picture.planes])
+    frame = VideoFrame.from_ndarray(samples.reshape(-1, picture.width), format="yuv420p")
+    frame.pts = index
+    return frame
+
+
+def _from_av(frame: VideoFrame) -> Picture:
+    samples = np.asarray(frame.to_ndarray(format="yuv420p"), np.uint8).ravel()
+    height, width = frame.height, frame.width
+    y, u, v = np.split(samples, [height * width, height * width * 5 // 4])
+    return Picture(y.reshape(height, width), *(p.reshape(height // 2, width // 2) for p in (u, v)))
+
+
+def _scaled_size(picture: Picture, scale: int) -> tuple[int, int]:
+    """Width and height divided by `scale`, even."""
+    width, height = (max(2, 2 * round(side / (2 * scale))) for side in (picture.width, picture.height))
+    return width, height
+
+
+def _resized(picture: Picture, width: int, height: int, interpolation: int) -> Picture:
+    if (width, height) == (picture.width, picture.height):
+        return picture
+
+    def plane(samples: Plane, divisor: int) -> Plane:
+        size = (width // divisor, height // divisor)
+        return np.asarray(cv2.resize(samples, size, interpolation=interpolation), np.uint8)
+
+    return Picture(plane(picture.y, 1), plane(picture.u, 2), plane(picture.v, 2))
+
+
+def _settings_hash(clip: str, codec: PeerCodec, scale: int, crf: int, with_vmaf: bool) -> str:
+    settings = [CACHE_VERSION, av.__version__, clip, asdict(replace(codec, ladder=())), scale, crf, with_vmaf]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _load_point(path: Path | None) -> RdPoint | None:
+    return RdPoint(**json.loads(path.read_text())) if path is not None and path.exists() else None
+
+
+def _store_point(path: Path | None, point: RdPoint) -> None:
+    """Written beside and renamed, so that an interruption leaves no half file."""
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(asdict(point)))
+    part.replace(path)

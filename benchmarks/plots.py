@@ -1,0 +1,238 @@
+"""The plots of `report.html`, as SVG that takes its text colour from the page.
+
+Matplotlib draws text and grid in two placeholder colours, which are then replaced by CSS variables: so one
+drawing serves light and dark pages. Legends are made in HTML from `Plot.legend`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.timeline import PICTURES, Series, Timeline
+
+RATE_WINDOW_S = 0.5
+"""Rates are means over this much time: a single key picture is no rate."""
+
+LAYER_COLOURS = {
+    "guide": "#4f7fd6", "anchor": "#e0a030", "motion": "#3fa37c", "semantics": "#a673c9",
+    "residual": "#dd6a5f", "config": "#7f8791", "overhead": "#a9b0b8",
+}  # fmt: skip
+PICTURE_COLOURS = {"guide": "#8a929c", "base": "#4f7fd6", "output": "#e07b39"}
+LEVEL_COLOURS = {
+    "hold": "#cf4b45", "guide": "#e0a030", "base": "#4f7fd6",
+    "bridge-1": "#8fcfae", "bridge-2": "#4fae86", "bridge-4": "#23795a",
+}  # fmt: skip
+SPARE_COLOURS = ("#a673c9", "#3aa6b9", "#b88a5a", "#c95f9b", "#6f8f3d")
+BAD, CUT = "#cf4b45", "#8a929c"
+
+EVENT_ROWS = {
+    "cut": ("scene cut", "|", CUT),
+    "anchor": ("anchor", "^", LAYER_COLOURS["anchor"]),
+    "refresh_request": ("refresh asked", "v", "#a673c9"),
+    "loss": ("datagrams lost", ".", BAD),
+    "concealment": ("concealment", "x", "#dd6a5f"),
+    "digest_mismatch": ("state mismatch", "D", BAD),
+}
+"""Event kind -> (label, marker, colour), in the order drawn."""
+
+_TEXT, _GRID = "#010203", "#010204"
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "semcast",
+    "font.size": 9.0,
+    "text.color": _TEXT,
+    "axes.labelcolor": _TEXT,
+    "axes.edgecolor": _GRID,
+    "xtick.color": _TEXT,
+    "ytick.color": _TEXT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+}
+_LEFT, _RIGHT = 0.075, 0.985
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """svg : an `<svg>` element; legend : (name, CSS colour) in reading order"""
+
+    svg: str
+    legend: tuple[tuple[str, str], ...] = ()
+
+
+def rate_plot(timeline: Timeline) -> Plot:
+    """Stacked area of kbit/s by layer against the target."""
+    layers = {name: _kbps(timeline, sizes) for name, sizes in timeline.bytes_by_layer.items() if np.any(sizes)}
+    colours = _colours(layers, LAYER_COLOURS)
+
+    def draw(axes: Sequence[Axes]) -> None:
+        if layers:
+            axes[0].stackplot(timeline.pts_s, *layers.values(), colors=[colours[name] for name in layers])
+        if timeline.target_kbps is not None:
+            axes[0].axhline(timeline.target_kbps, color=_TEXT, linewidth=1.1, linestyle=(0, (4, 3)))
+        axes[0].set_ylim(bottom=0.0)
+        axes[0].set_ylabel("kbit/s")
+
+    return Plot(_svg(timeline, draw, (2.3,)), tuple(colours.items()))
+
+
+def quality_plot(timeline: Timeline) -> Plot:
+    """PSNR and MS-SSIM of guide, base and output, with anchors marked and freezes shaded."""
+    measures = (("PSNR, dB", timeline.psnr_yuv), ("MS-SSIM", timeline.ms_ssim))
+
+    def draw(axes: Sequence[Axes]) -> None:
+        for axis, (label, series) in zip(axes, measures, strict=True):
+            for name in (name for name in PICTURES if name in series):
+                width = 1.8 if name == "output" else 1.2
+                axis.plot(timeline.pts_s, series[name], color=PICTURE_COLOURS[name], linewidth=width)
+            axis.set_ylabel(label)
+            anchors_s = timeline.times_s("anchor")
+            floor = axis.get_xaxis_transform()
+            axis.plot(anchors_s, [0.04] * len(anchors_s), "^", color=LAYER_COLOURS["anchor"], transform=floor)
+
+    legend = tuple((name, PICTURE_COLOURS[name]) for name in PICTURES if name in timeline.psnr_yuv)
+    marks = (("anchor complete", LAYER_COLOURS["anchor"]),) if timeline.times_s("anchor") else ()
+    return Plot(_svg(timeline, draw, (1.9, 1.9)), legend + marks)
+
+
+def latency_plot(timeline: Timeline) -> Plot:
+    """Capture-to-display time of each picture over bands of its percentiles, and the budget."""
+    shown = timeline.latency_ms[np.isfinite(timeline.latency_ms)]
+    late = timeline.latency_ms > (np.inf if timeline.budget_ms is None else timeline.budget_ms)
+
+    def draw(axes: Sequence[Axes]) -> None:
+        axis = axes[0]
+        low = 0.0
+        for percent, opacity in ((50, 0.30), (95, 0.18), (99, 0.09)):
+            high = float(np.percentile(shown, percent)) if shown.size else 0.0
+            axis.axhspan(low, high, color="#4f7fd6", alpha=opacity, linewidth=0)
+            low = high
+        axis.plot(timeline.pts_s, timeline.latency_ms, ".", color="#4f7fd6", markersize=3)
+        axis.plot(timeline.pts_s[late], timeline.latency_ms[late], "o", color=BAD, markersize=4)
+        if timeline.budget_ms is not None:
+            axis.axhline(timeline.budget_ms, color=BAD, linewidth=1.1, linestyle=(0, (4, 3)))
+        axis.set_ylim(bottom=0.0)
+        axis.set_ylabel("latency, ms")
+
+    bands = "band edges: p50, p95, p99"
+    return Plot(_svg(timeline, draw, (2.0,)), (("picture", "#4f7fd6"), (bands, "#4f7fd655"), ("late", BAD)))
+
+
+def level_plot(timeline: Timeline) -> Plot:
+    """The level of the ladder that painted each picture, over the events."""
+    order = [name for name in LEVEL_COLOURS if name in timeline.level]
+    order += sorted(set(timeline.level) - set(order))
+    colours = _colours(order, LEVEL_COLOURS)
+    rows = [kind for kind in EVENT_ROWS if timeline.times_s(kind)]
+
+    def draw(axes: Sequence[Axes]) -> None:
+        strip, *below = axes
+        for name, start_s, duration_s in _runs(timeline):
+            strip.broken_barh([(start_s, duration_s)], (0.0, 1.0), facecolors=colours[name], linewidth=0)
+        strip.set_ylim(0.0, 1.0)
+        strip.set_yticks([0.5], ["level"])
+        strip.grid(False)
+        strip.spines[:].set_visible(False)
+        strip.tick_params(length=0)
+        for axis in below:
+            for row, kind in enumerate(rows):
+                _, marker, colour = EVENT_ROWS[kind]
+                times_s = timeline.times_s(kind)
+                axis.plot(times_s, [row] * len(times_s), marker, color=colour, markersize=6)
+            axis.set_ylim(len(rows) - 0.5, -0.5)
+            axis.set_yticks(range(len(rows)), [EVENT_ROWS[kind][0] for kind in rows])
+            axis.tick_params(axis="y", length=0)
+
+    heights = (0.35, 0.22 * len(rows) + 0.1) if rows else (0.35,)
+    return Plot(_svg(timeline, draw, heights), tuple(colours.items()))
+
+
+def uncertainty_plot(timeline: Timeline) -> Plot:
+    """Mean uncertainty of each picture; an empty drawing where there is no map."""
+    if timeline.uncertainty is None:
+        return Plot("")
+    values = timeline.uncertainty
+
+    def draw(axes: Sequence[Axes]) -> None:
+        axes[0].fill_between(timeline.pts_s, values, color="#a673c9", alpha=0.35, linewidth=0)
+        axes[0].plot(timeline.pts_s, values, color="#a673c9", linewidth=1.2)
+        axes[0].set_ylim(bottom=0.0)
+        axes[0].set_ylabel("mean, 0..1")
+
+    return Plot(_svg(timeline, draw, (1.3,)))
+
+
+def _svg(timeline: Timeline, draw: Callable[[Sequence[Axes]], None], heights: Sequence[float]) -> str:
+    """Panels of `heights` inches above one another on one time axis, with cuts and freezes behind them."""
+    margin = 0.55
+    with matplotlib.rc_context(_STYLE):
+        height = sum(heights) + margin
+        figure = Figure(figsize=(10.4, height))
+        grid = {"height_ratios": heights, "hspace": 0.14}
+        axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw=grid)[:, 0]
+        figure.subplots_adjust(left=_LEFT, right=_RIGHT, top=1.0 - 0.1 / height, bottom=0.42 / height)
+        draw(axes)
+        for axis in axes:
+            _mark_time(timeline, axis)
+        axes[-1].set_xlabel("time, s")
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _for_page(out.getvalue())
+
+
+def _mark_time(timeline: Timeline, axis: Axes) -> None:
+    axis.set_xlim(float(timeline.pts_s[0]), float(timeline.pts_s[-1]) + timeline.frame_s)
+    for cut_s in timeline.times_s("cut"):
+        axis.axvline(cut_s, color=CUT, linewidth=1.0, linestyle=(0, (1, 1.5)))
+    for freeze in timeline.freezes:
+        axis.axvspan(freeze.start_s, freeze.start_s + freeze.duration_s, color=BAD, alpha=0.18, linewidth=0)
+
+
+def _for_page(svg: str) -> str:
+    """Only the element, as wide as the page lets it be, in the page's font and colours."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'\s(width|height)="[0-9.]+pt"', "", svg, count=2)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font: ([0-9.]+px) [^;\"]*", r"font-size: \1", svg)
+    return svg.replace(_TEXT, "currentColor").replace(_GRID, "var(--line)")
+
+
+def _kbps(timeline: Timeline, sizes: Series | np.ndarray[tuple[int], np.dtype[np.int64]]) -> Series:
+    """Rate over a window centred on each slot; at the ends over the part of it that exists."""
+    pts_s = timeline.pts_s
+    first = np.searchsorted(pts_s, pts_s - RATE_WINDOW_S / 2)
+    last = np.searchsorted(pts_s, pts_s + RATE_WINDOW_S / 2, side="right")
+    sums = np.concatenate([[0.0], np.cumsum(sizes)])
+    return np.asarray((sums[last] - sums[first]) * 8e-3 / ((last - first) * timeline.frame_s), np.float64)
+
+
+def _runs(timeline: Timeline) -> list[tuple[str, float, float]]:
+    """(level, start, duration) of each stretch of slots painted at one level."""
+    ends_s = np.append(timeline.pts_s[1:], timeline.pts_s[-1] + timeline.frame_s)
+    runs = []
+    slot = 0
+    for name, members in groupby(timeline.level):
+        count = len(list(members))
+        start_s = float(timeline.pts_s[slot])
+        runs.append((name, start_s, float(ends_s[slot + count - 1]) - start_s))
+        slot += count
+    return runs
+
+
+def _colours(names: Mapping[str, object] | Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+    """A colour for each name; names nobody foresaw share the spare ones."""
+    unknown = [name for name in names if name not in known]
+    spare = {name: SPARE_COLOURS[i % len(SPARE_COLOURS)] for i, name in enumerate(unknown)}
+    return {name: known.get(name) or spare[name] for name in names}

@@ -1,0 +1,1 @@
+"""What lies between the ends: packets, error correction, simulated and real links. Imports only `common`."""

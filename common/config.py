@@ -1,0 +1,315 @@
+"""Every setting of the link, with its unit in its name.
+
+    built-in defaults  <-  FILE.toml  <-  --set section.key=value        (later wins)
+
+The result is a frozen value. A name that does not exist is refused together with the nearest one that does;
+`Config.as_dict()` is stored in every report, so that a result can be repeated.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic_core import ErrorDetails
+
+from common.errors import ConfigError, UsageError
+
+MIN_SIDE_PX = 64
+"""SVT-AV1 codes no smaller picture."""
+
+MAX_SIDE_PX = 4096
+"""Bound on what a stream may ask a receiver to allocate."""
+
+MIN_BITRATE_BPS = 1_000
+MAX_BITRATE_BPS = 100_000_000
+
+_BITRATE = re.compile(r"(\d+(?:\.\d+)?)([kM]?)")
+_SIZE = re.compile(r"(\d{1,6})[xX](\d{1,6})")
+_MULTIPLIER = {"": 1, "k": 1_000, "M": 1_000_000}
+
+
+class Size(NamedTuple):
+    """Coded picture size in pixels."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+def parse_bitrate(text: str) -> int:
+    """Bits per second from "24k", "1.5M" or "24000"; raises UsageError."""
+    match = _BITRATE.fullmatch(text.strip())
+    if not match:
+        raise UsageError(
+            f"bit rate {text!r} is not understood: write 24k, 1.5M or a number of bits per second"
+        )
+    bps = round(float(match[1]) * _MULTIPLIER[match[2]])
+    if bps < MIN_BITRATE_BPS:
+        raise UsageError(f"bit rate {text!r} is {bps} bit/s, the least is 1k: did you mean {match[1]}k?")
+    if bps > MAX_BITRATE_BPS:
+        raise UsageError(f"bit rate {text!r} is {bps} bit/s, the most is 100M")
+    return bps
+
+
+def parse_size(text: str) -> Size | None:
+    """Coded size from "512x512", None for "auto" (the source's own size); raises UsageError.
+
+    Sides are even, because chroma is stored at half size, and MIN_SIDE_PX to MAX_SIDE_PX.
+    """
+    if text.strip() == "auto":
+        return None
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise UsageError(f"size {text!r} is not understood: write WIDTHxHEIGHT, for example 512x512, or auto")
+    size = Size(int(match[1]), int(match[2]))
+    if any(not MIN_SIDE_PX <= side <= MAX_SIDE_PX for side in size):
+        raise UsageError(
+            f"size {size} is not possible: each side must be {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels"
+        )
+    if any(side % 2 for side in size):
+        even = Size(*(side + side % 2 for side in size))
+        raise UsageError(f"size {size} is not possible: both sides must be even, for example {even}")
+    return size
+
+
+def _bitrate_in(value: object) -> int:
+    """A number given without quotes passes the same bounds as text."""
+    return parse_bitrate(str(value))
+
+
+def _size_in(value: object) -> Size | None:
+    return None if value is None else parse_size(str(value))
+
+
+def _integer_in(value: object) -> object:
+    """Text of digits as an integer, so that `--set motion.block_px=16` meets a Literal of integers."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
+
+
+def _none_in(value: object) -> object:
+    return None if value == "none" else value
+
+
+Bitrate = Annotated[int, BeforeValidator(_bitrate_in)]
+CodedSize = Annotated[
+    Size | None,
+    BeforeValidator(_size_in, json_schema_input_type=str),
+    PlainSerializer(lambda size: str(size) if size else "auto", return_type=str),
+]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Threads = Annotated[int, Field(ge=1, le=64)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+
+class StreamSettings(_Section):
+    """[stream]: what both ends agree on."""
+
+    size: CodedSize = None
+    """Coded size WIDTHxHEIGHT; None, written "auto", is the source's own."""
+    bitrate_bps: Bitrate = 24_000
+    """Target for all payload bytes, as 24k, 1.5M or a number."""
+    seed: int = Field(0, ge=0, le=2**32 - 1)
+    """Seed of everything random at either end."""
+
+
+class GuideSettings(_Section):
+    """[guide]: the small picture of every frame."""
+
+    codec: Literal["svtav1"] = "svtav1"
+    """Video codec of the guide."""
+    scale: Annotated[Literal["auto", 1, 2, 4, 8], BeforeValidator(_integer_in)] = "auto"
+    """Coded size over guide size; "auto" leaves it to the rate controller."""
+    preset: int = Field(10, ge=0, le=13)
+    """SVT-AV1 speed preset; higher is faster."""
+
+
+class AnchorSettings(_Section):
+    """[anchor]: the full-resolution picture sent now and then."""
+
+    enabled: bool = True
+    """Send anchors at all."""
+    max_share: Share = 0.35
+    """Largest part of the bit rate that anchors may take."""
+    max_age_s: float = Field(10.0, gt=0.0)
+    """An anchor older than this is due for replacement."""
+    min_gain_db: float = Field(0.3, ge=0.0)
+    """Predicted gain of the base picture below which an anchor is not worth its bits."""
+
+
+class MotionSettings(_Section):
+    """[motion]: where each block of the anchor is now."""
+
+    block_px: Annotated[Literal[8, 16, 32], BeforeValidator(_integer_in)] = 16
+    """Side of a motion block."""
+    derive: bool = True
+    """Allow motion found by the receiver itself, which costs no bits."""
+
+
+class SemanticsSettings(_Section):
+    """[semantics]: the label map."""
+
+    enabled: bool = True
+    """Send label maps at all."""
+    rate_hz: float = Field(3.0, gt=0.0, le=60.0)
+    """Label maps per second; motion carries them in between."""
+
+
+class ResidualSettings(_Section):
+    """[residual]: corrections of the base picture."""
+
+    enabled: bool = True
+    """Send corrections at all."""
+
+
+class ChannelSettings(_Section):
+    """[channel]: the link and its packets."""
+
+    spec: str = "clean"
+    """Channel, for example packet:loss=0.05,delay_ms=40 (README, "Channels")."""
+    hold_ms: float = Field(40.0, ge=0.0)
+    """How long a datagram may wait for more frames to fill it."""
+    repair_ratio: float = Field(0.25, ge=0.0, le=2.0)
+    """Repair packets per source packet for units worth protecting."""
+
+
+class ReceiverSettings(_Section):
+    """[receiver]: decoding and showing."""
+
+    decoder: str = "tiny"
+    """Decoder weights: tiny, base, or a folder."""
+    steps: Annotated[Literal["auto", 0, 1, 2, 4], BeforeValidator(_integer_in)] = "auto"
+    """Diffusion steps; 0 shows the base picture, "auto" takes as many as the budget allows."""
+    budget_ms: Annotated[Annotated[float, Field(gt=0.0)] | None, BeforeValidator(_none_in)] = 42.0
+    """Time for one picture; None, written "none", is no limit."""
+    playout_delay_ms: float = Field(150.0, ge=0.0)
+    """A frame is shown this long after its capture at the earliest."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the decoder runs."""
+    threads: Threads = 1
+    """Processor threads of the decoder."""
+
+
+class SenderSettings(_Section):
+    """[sender]: encoding."""
+
+    threads: Threads = 1
+    """Processor threads of the encoder."""
+    config_interval_s: float = Field(1.5, gt=0.0, le=2.0)
+    """How often the stream configuration is repeated for late joiners."""
+
+
+class Config(_Section):
+    """All settings in force."""
+
+    stream: StreamSettings = StreamSettings()
+    guide: GuideSettings = GuideSettings()
+    anchor: AnchorSettings = AnchorSettings()
+    motion: MotionSettings = MotionSettings()
+    semantics: SemanticsSettings = SemanticsSettings()
+    residual: ResidualSettings = ResidualSettings()
+    channel: ChannelSettings = ChannelSettings()
+    receiver: ReceiverSettings = ReceiverSettings()
+    sender: SenderSettings = SenderSettings()
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain values by section and key, ready for JSON; `Config.model_validate` takes it back."""
+        return self.model_dump(mode="json")
+
+
+def load_config(path: Path | None, overrides: Sequence[str]) -> Config:
+    """Defaults, changed by a TOML file, changed by `section.key=value` texts in order; raises ConfigError."""
+    settings = _read_toml(path) if path else {}
+    for text in overrides:
+        section, key, value = _split_override(text)
+        settings.setdefault(section, {})[key] = value
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(detail, settings) for detail in error.errors())) from error
+
+
+def _read_toml(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
+        raise ConfigError(f"configuration {path} is not valid TOML: {error}") from error
+    for name, value in settings.items():
+        if not isinstance(value, dict):
+            raise ConfigError(
+                f"{name!r} in {path} stands outside a section: put it under one of {_sections()}"
+            )
+    return settings
+
+
+def _split_override(text: str) -> tuple[str, str, str]:
+    """ "guide.preset=8" as ("guide", "preset", "8"); the value may hold further dots and equals signs."""
+    name, equals, value = text.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and section and key):
+        raise ConfigError(
+            f"setting {text!r} is not understood: write section.key=value, for example guide.preset=8"
+        )
+    return section, key, value.strip()
+
+
+def _sections() -> str:
+    return ", ".join(f"[{name}]" for name in Config.model_fields)
+
+
+def setting_names() -> list[str]:
+    """Every setting as "section.key"."""
+    return [f"{name}.{key}" for name, section in Config() for key in type(section).model_fields]
+
+
+def _explain(detail: ErrorDetails, settings: Mapping[str, Mapping[str, Any]]) -> str:
+    """One pydantic finding as a sentence in the reader's terms."""
+    path = [str(part) for part in detail["loc"][:2]]
+    if detail["type"] == "extra_forbidden":
+        return _explain_unknown(path)
+    section, key = path
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{section}.{key} = {settings[section][key]!r}: {message[:1].lower()}{message[1:]}"
+
+
+def _explain_unknown(path: Sequence[str]) -> str:
+    if len(path) == 1:
+        near = difflib.get_close_matches(path[0], list(Config.model_fields), n=1)
+        return f"unknown section [{path[0]}]: " + (
+            f"did you mean [{near[0]}]?" if near else f"there are {_sections()}"
+        )
+    section, key = path
+    near = _nearest_setting(section, key)
+    known = ", ".join(type(getattr(Config(), section)).model_fields)
+    return f"unknown setting {section}.{key}: " + (
+        f"did you mean {near[0]}?" if near else f"[{section}] has {known}"
+    )
+
+
+def _nearest_setting(section: str, key: str) -> list[str]:
+    """The closest key of the same section, else the same key in another one; at most one name."""
+    keys = list(type(getattr(Config(), section)).model_fields)
+    here = difflib.get_close_matches(key, keys, n=1)
+    return (
+        [f"{section}.{here[0]}"]
+        if here
+        else [name for name in setting_names() if name.endswith(f".{key}")][:1]
+    )

@@ -1,0 +1,133 @@
+"""The deterministic base picture: guide and warped anchor fused by reliability, plus residual. Integers only.
+
+    guide (small) --upsample--> g --------------\
+                                                 blend by reliability --> (+ residual) --> base
+    anchor --warp--> w --low-pass vs guide-----/
+
+Where the low-passed warped anchor agrees with the guide the anchor is right and far sharper; where they disagree
+something moved, turned or appeared since, and only the guide knows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.motion import Int32
+from common.tables import RELIABILITY, STEPS
+from common.types import Picture, Plane
+
+CELL = 8  # reliability is decided per 8x8 luma samples
+
+# OpenCV's bicubic kernel (a = -3/4) at a quarter sample, times 64.
+_NEAR = np.array([-7, 56, 17, -2], np.int16)
+
+
+def _double(plane: NDArray[np.int16], axis: int) -> NDArray[np.int16]:
+    """Twice the samples along `axis`: bicubic, edge-replicated, centres aligned."""
+    moved = np.moveaxis(plane, axis, 0)
+    length = moved.shape[0]
+    padded = np.concatenate([moved[:1], moved[:1], moved, moved[-1:], moved[-1:]])
+    shift = [padded[k : k + length] for k in range(5)]
+    out = np.empty((2 * length, *moved.shape[1:]), np.int16)
+    out[0::2] = (shift[0] * _NEAR[3] + shift[1] * _NEAR[2] + shift[2] * _NEAR[1] + shift[3] * _NEAR[0] + 32) >> 6
+    out[1::2] = (shift[1] * _NEAR[0] + shift[2] * _NEAR[1] + shift[3] * _NEAR[2] + shift[4] * _NEAR[3] + 32) >> 6
+    return np.moveaxis(out, 0, axis)
+
+
+def upsample_plane(plane: Plane, scale: int) -> Plane:
+    """[h, w] uint8 -> [h*scale, w*scale] uint8, scale 1, 2, 4 or 8."""
+    if scale == 1:
+        return plane
+    wide = plane.astype(np.int16)
+    while scale > 1:
+        wide = np.clip(_double(_double(wide, 0), 1), 0, 255)
+        scale //= 2
+    return wide.astype(np.uint8)
+
+
+def upsample(picture: Picture, scale: int) -> Picture:
+    """The guide at the coded size."""
+    y, u, v = (upsample_plane(plane, scale) for plane in picture.planes)
+    return Picture(y, u, v)
+
+
+def downsample_plane(plane: Plane, scale: int) -> Plane:
+    """Mean over scale x scale samples, rounded: [h, w] -> [h/scale, w/scale] uint8."""
+    if scale == 1:
+        return plane
+    height, width = plane.shape
+    wide = plane.astype(np.uint16)
+    rows = wide.reshape(height // scale, scale, width)
+    summed = rows[:, 0] + rows[:, 1]
+    for k in range(2, scale):
+        summed = summed + rows[:, k]
+    columns = summed.reshape(height // scale, width // scale, scale)
+    total = columns[..., 0] + columns[..., 1]
+    for k in range(2, scale):
+        total = total + columns[..., k]
+    area = scale * scale
+    return ((total + area // 2) // area).astype(np.uint8)
+
+
+def downsample(picture: Picture, scale: int) -> Picture:
+    y, u, v = (downsample_plane(plane, scale) for plane in picture.planes)
+    return Picture(y, u, v)
+
+
+def _box3(values: Int32) -> Int32:
+    """Sums over 3x3 cells, edge replicated."""
+    padded = np.pad(values, 1, "edge")
+    vertical = padded[:-2] + padded[1:-1] + padded[2:]
+    out: Int32 = vertical[:, :-2] + vertical[:, 1:-1] + vertical[:, 2:]
+    return out
+
+
+def _cell_sums(values: Int32, cell: int) -> Int32:
+    rows, cols = values.shape[0] // cell, values.shape[1] // cell
+    out: Int32 = values.reshape(rows, cell, cols, cell).sum(axis=(1, 3), dtype=np.int32)
+    return out
+
+
+def cell_features(warped: Plane, guide: Plane, guide_up: Plane, scale: int) -> tuple[Int32, Int32]:
+    """What decides reliability, per 8x8 cell, int32 [H/8, W/8] each, in sixteenths of a luma step:
+    disagreement of the low-passed warped anchor with the guide (over 3x3 cells), and mean |w - g|."""
+    low = downsample_plane(warped, scale).astype(np.int32)
+    cell = CELL // scale
+    disagreement = _box3(_cell_sums(np.abs(low - guide.astype(np.int32)), cell)) * 16 // (9 * cell * cell)
+    difference = _cell_sums(np.abs(warped.astype(np.int32) - guide_up.astype(np.int32)), CELL) * 16 // (CELL * CELL)
+    return disagreement, difference
+
+
+def _classes(feature: Int32) -> NDArray[np.intp]:
+    return np.searchsorted(STEPS, feature, side="right")
+
+
+def reliability(warped: Plane, guide: Plane, guide_up: Plane, scale: int) -> NDArray[np.int16]:
+    """Weight of the warped anchor per 8x8 cell, int16 [H/8, W/8] in 0..64 (common/tables.py)."""
+    disagreement, difference = cell_features(warped, guide, guide_up, scale)
+    return RELIABILITY[_classes(disagreement), _classes(difference)]
+
+
+def _spread(weights: NDArray[np.int16], axis: int) -> NDArray[np.int16]:
+    """Linear interpolation from cell centres to the 8 samples of each cell along `axis`, times 16."""
+    moved = np.moveaxis(weights, axis, 0)
+    before = np.concatenate([moved[:1], moved[:-1]])
+    after = np.concatenate([moved[1:], moved[-1:]])
+    out = np.empty((moved.shape[0], CELL, *moved.shape[1:]), np.int16)
+    for k in range(CELL):
+        other, share = (before, 7 - 2 * k) if k < 4 else (after, 2 * k - 7)
+        out[:, k] = moved * np.int16(16 - share) + other * np.int16(share)
+    return np.moveaxis(out.reshape(-1, *moved.shape[1:]), 0, axis)
+
+
+def blend(warped: Picture, guide_up: Picture, weights: NDArray[np.int16]) -> Picture:
+    """guide + weight * (warped - guide), weights [H/8, W/8] in 0..64 spread smoothly over the samples."""
+    smooth = (_spread((_spread(weights, 0) + np.int16(8)) >> 4, 1) + np.int16(8)) >> 4
+    planes = []
+    for over, under, weight in zip(
+        warped.planes, guide_up.planes, (smooth, smooth[::2, ::2], smooth[::2, ::2]), strict=True
+    ):
+        low = under.astype(np.int16)
+        planes.append((low + ((weight * (over - low) + np.int16(32)) >> 6)).astype(np.uint8))
+    return Picture(*planes)

@@ -1,0 +1,361 @@
+"""Bytes of the units: the only file that knows their offsets. A change here raises `BITSTREAM_VERSION`.
+
+    byte 0      kind (2 bits) | flags (6 bits)
+    byte 1      low 8 bits of the slot (frame number)
+    bytes 2-5   check: CRC-32 of all other bytes and the full slot, seeded with the digest of the state built on
+    then        what the kind needs
+
+Four bytes do two jobs: a unit passes its check only if it arrived intact *and* this end holds the very state that
+the sender built on. At 24 kbit/s a frame has 100 bytes, and a digest and a checksum apart would cost 4 % of them.
+A FRAME carries, each only if its flag is set: extension byte and its fields, motion, labels (both with a length), and
+the guide as the rest. Numbers are big endian; lengths are LEB128 varints, each bounded before anything is sized by it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from fractions import Fraction
+
+from common.errors import BitstreamError
+from common.tables import TABLES_HASH
+from common.types import Colour, EncodedUnit, Layer, UnitKind
+
+BITSTREAM_VERSION = 1
+MAX_UNIT_BYTES = 1 << 18
+MIN_CODED_SIDE = 64
+MAX_SIDE = 4096
+HEADER_BYTES = 6
+
+_KEY, _DISPOSABLE, _MOTION, _LABELS, _EXTENDED, _GUIDE = 32, 16, 8, 4, 2, 1
+_EXT_PTS, _EXT_MARK, _EXT_ACTIVATE, _EXT_QUALITY, _EXT_DROP_ANCHOR = 1, 2, 4, 8, 16
+_CONFIG_MAGIC = b"SV"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """Everything both ends must agree on; repeated in the stream for late joiners.
+
+    session : random number of this stream, 16 bits
+    width, height : picture size shown, 16..4096; coded size is padded to multiples of 16, at least 64
+    frame_rate : nominal pictures per second
+    time_base : seconds per unit of pts
+    seed : seed of the receiver's noise, 32 bits
+    """
+
+    session: int
+    width: int
+    height: int
+    frame_rate: Fraction
+    time_base: Fraction
+    colour: Colour = Colour()
+    seed: int = 0
+
+    @property
+    def coded_width(self) -> int:
+        return max(MIN_CODED_SIDE, -(-self.width // 16) * 16)
+
+    @property
+    def coded_height(self) -> int:
+        return max(MIN_CODED_SIDE, -(-self.height // 16) * 16)
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Guide scales that leave both sides at least 64 samples (the AV1 encoder's minimum)."""
+        side = min(self.coded_width, self.coded_height)
+        return tuple(s for s in (1, 2, 4, 8) if side // s >= MIN_CODED_SIDE)
+
+    @property
+    def ticks_per_slot(self) -> Fraction:
+        return 1 / self.frame_rate / self.time_base
+
+    def pts_of(self, slot: int) -> int:
+        """Time stamp of a slot at constant frame rate."""
+        return round(slot * self.ticks_per_slot)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameUnit:
+    """A parsed FRAME.
+
+    slot : full frame number
+    key : starts from nothing but the named anchor
+    scale : guide scale, only in key frames (else 0)
+    pts : explicit time stamp, or None where the constant frame rate gives it
+    mark : id of the anchor that this frame's picture will be sent as, or None
+    activate : id of the anchor to warp from now on, or None
+    drop_anchor : stop using the anchor
+    quality : AV1 quantiser (0..63) of the guide's base pictures when it changed, or None
+    motion, labels, guide : payloads, None where absent
+    """
+
+    slot: int
+    key: bool = False
+    disposable: bool = False
+    scale: int = 0
+    pts: int | None = None
+    mark: int | None = None
+    activate: int | None = None
+    drop_anchor: bool = False
+    quality: int | None = None
+    motion: bytes | None = None
+    labels: bytes | None = None
+    guide: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorUnit:
+    """A parsed ANCHOR: one AV1 still at the coded size, showing the frame at `slot`."""
+
+    slot: int
+    anchor_id: int
+    quality: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualUnit:
+    """A parsed RESIDUAL: correction of the base picture of the frame at `slot`."""
+
+    slot: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigUnit:
+    """A parsed CONFIG."""
+
+    config: StreamConfig
+    slot: int
+
+
+Unit = FrameUnit | AnchorUnit | ResidualUnit | ConfigUnit
+
+
+# --- small parts --------------------------------------------------------------------------------------------------
+
+
+def varint(value: int) -> bytes:
+    """Unsigned LEB128."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+class Cursor:
+    """Reads fields in order; every step past the end is a BitstreamError."""
+
+    def __init__(self, data: bytes, start: int = 0) -> None:
+        self._data, self._at = data, start
+
+    def take(self, count: int) -> bytes:
+        if count < 0 or self._at + count > len(self._data):
+            raise BitstreamError(f"cut short: {count} bytes wanted, {len(self._data) - self._at} left")
+        self._at += count
+        return self._data[self._at - count : self._at]
+
+    def number(self, count: int) -> int:
+        return int.from_bytes(self.take(count), "big")
+
+    def varint(self, limit: int) -> int:
+        value = 0
+        for shift in range(0, 35, 7):
+            byte = self.number(1)
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if value > limit:
+                    raise BitstreamError(f"length {value} is above the limit of {limit}")
+                return value
+        raise BitstreamError("varint longer than five bytes")
+
+    def rest(self) -> bytes:
+        return self.take(len(self._data) - self._at)
+
+    @property
+    def done(self) -> bool:
+        return self._at == len(self._data)
+
+
+def check_of(head: bytes, body: bytes, slot: int, base_digest: int) -> int:
+    """CRC-32 that binds a unit to its slot and to the state it builds on."""
+    seed = zlib.crc32(slot.to_bytes(4, "big"), base_digest)
+    return zlib.crc32(body, zlib.crc32(head, seed))
+
+
+def _seal(kind: UnitKind, flags: int, slot: int, body: bytes, base_digest: int) -> bytes:
+    head = bytes([kind << 6 | flags, slot & 0xFF])
+    return head + check_of(head, body, slot, base_digest).to_bytes(4, "big") + body
+
+
+def kind_of(data: bytes) -> UnitKind:
+    """Kind of a unit; BitstreamError when it is too short or too long to be one."""
+    if not HEADER_BYTES <= len(data) <= MAX_UNIT_BYTES:
+        raise BitstreamError(f"a unit cannot be {len(data)} bytes long")
+    return UnitKind(data[0] >> 6)
+
+
+def builds_on(data: bytes, slot: int, base_digest: int) -> bool:
+    """Whether the unit is intact and was made for `slot` on top of the state with `base_digest`."""
+    kind_of(data)
+    return check_of(data[:2], data[6:], slot, base_digest) == int.from_bytes(data[2:6], "big")
+
+
+def slot_near(data: bytes, expected: int) -> int:
+    """Full slot of a unit from its low 8 bits, nearest to `expected`."""
+    return max(0, expected + (data[1] - expected + 128) % 256 - 128) if expected >= 0 else data[1]
+
+
+def is_key(data: bytes) -> bool:
+    return kind_of(data) is UnitKind.FRAME and bool(data[0] & _KEY)
+
+
+def is_disposable(data: bytes) -> bool:
+    return kind_of(data) is UnitKind.FRAME and bool(data[0] & _DISPOSABLE)
+
+
+# --- FRAME --------------------------------------------------------------------------------------------------------
+
+
+def pack_frame(frame: FrameUnit, base_digest: int) -> EncodedUnit:
+    """Bytes of a FRAME that builds on the state with `base_digest` (for key frames: see `common.state`)."""
+    flags = (
+        _KEY * frame.key | _DISPOSABLE * frame.disposable | _MOTION * (frame.motion is not None)
+        | _LABELS * (frame.labels is not None) | _GUIDE * (frame.guide is not None)
+    )  # fmt: skip
+    head = bytearray()
+    if frame.key:
+        head.append(frame.scale.bit_length() - 1)
+    extension = _pack_extension(frame)
+    if extension:
+        flags |= _EXTENDED
+        head += extension
+    motion = b"" if frame.motion is None else varint(len(frame.motion)) + frame.motion
+    labels = b"" if frame.labels is None else varint(len(frame.labels)) + frame.labels
+    data = _seal(UnitKind.FRAME, flags, frame.slot, bytes(head) + motion + labels + (frame.guide or b""), base_digest)
+    return EncodedUnit(
+        UnitKind.FRAME, frame.slot, data, key=frame.key, disposable=frame.disposable, protect=frame.key,
+        layer_bytes=(
+            (Layer.OVERHEAD, HEADER_BYTES + len(head)), (Layer.MOTION, len(motion)),
+            (Layer.SEMANTICS, len(labels)), (Layer.GUIDE, len(frame.guide or b"")),
+        ),
+    )  # fmt: skip
+
+
+def _pack_extension(frame: FrameUnit) -> bytes:
+    flags, fields = 0, b""
+    if frame.pts is not None:
+        flags, fields = flags | _EXT_PTS, fields + frame.pts.to_bytes(5, "big")
+    for value, bit in ((frame.mark, _EXT_MARK), (frame.activate, _EXT_ACTIVATE), (frame.quality, _EXT_QUALITY)):
+        if value is not None:
+            flags, fields = flags | bit, fields + bytes([value])
+    if frame.drop_anchor:
+        flags |= _EXT_DROP_ANCHOR
+    return bytes([flags]) + fields if flags else b""
+
+
+def _parse_frame(data: bytes, slot: int) -> FrameUnit:
+    flags, cursor = data[0] & 63, Cursor(data, HEADER_BYTES)
+    scale = 0
+    if flags & _KEY:
+        power = cursor.number(1)
+        if power > 3:
+            raise BitstreamError(f"guide scale 2**{power} is not 1, 2, 4 or 8")
+        scale = 1 << power
+    extension = cursor.number(1) if flags & _EXTENDED else 0
+    if extension >> 5:
+        raise BitstreamError("unknown frame extension")
+    pts = cursor.number(5) if extension & _EXT_PTS else None
+    mark = cursor.number(1) if extension & _EXT_MARK else None
+    activate = cursor.number(1) if extension & _EXT_ACTIVATE else None
+    quality = cursor.number(1) if extension & _EXT_QUALITY else None
+    motion = cursor.take(cursor.varint(MAX_UNIT_BYTES)) if flags & _MOTION else None
+    labels = cursor.take(cursor.varint(MAX_UNIT_BYTES)) if flags & _LABELS else None
+    guide = cursor.rest()
+    if bool(guide) != bool(flags & _GUIDE) or (flags & _KEY and not guide):
+        raise BitstreamError("guide data do not match the frame's flags")
+    return FrameUnit(
+        slot, bool(flags & _KEY), bool(flags & _DISPOSABLE), scale, pts, mark, activate,
+        bool(extension & _EXT_DROP_ANCHOR), quality, motion, labels, guide or None,
+    )  # fmt: skip
+
+
+# --- ANCHOR, RESIDUAL, CONFIG -------------------------------------------------------------------------------------
+
+
+def pack_anchor(anchor: AnchorUnit) -> EncodedUnit:
+    """An anchor builds on nothing: its check is seeded with zero."""
+    body = bytes([anchor.anchor_id, anchor.quality]) + anchor.slot.to_bytes(4, "big") + anchor.data
+    data = _seal(UnitKind.ANCHOR, 0, anchor.slot, body, 0)
+    layers = ((Layer.OVERHEAD, HEADER_BYTES + 6), (Layer.ANCHOR, len(anchor.data)))
+    return EncodedUnit(UnitKind.ANCHOR, anchor.slot, data, key=True, protect=True, layer_bytes=layers)
+
+
+def pack_residual(residual: ResidualUnit, digest: int) -> EncodedUnit:
+    """A residual names the digest of the very state whose base picture it corrects."""
+    data = _seal(UnitKind.RESIDUAL, 0, residual.slot, residual.data, digest)
+    layers = ((Layer.OVERHEAD, HEADER_BYTES), (Layer.RESIDUAL, len(residual.data)))
+    return EncodedUnit(UnitKind.RESIDUAL, residual.slot, data, disposable=True, layer_bytes=layers)
+
+
+def pack_config(config: StreamConfig, slot: int) -> EncodedUnit:
+    colour = (config.colour.matrix == "bt601") | config.colour.full_range << 1
+    body = (
+        _CONFIG_MAGIC + bytes([BITSTREAM_VERSION, colour]) + slot.to_bytes(4, "big")
+        + config.session.to_bytes(2, "big") + config.seed.to_bytes(4, "big") + TABLES_HASH.to_bytes(4, "big")
+        + varint(config.width) + varint(config.height)
+        + b"".join(varint(n) for f in (config.frame_rate, config.time_base) for n in (f.numerator, f.denominator))
+    )  # fmt: skip
+    data = _seal(UnitKind.CONFIG, 0, slot, body, 0)
+    return EncodedUnit(UnitKind.CONFIG, slot, data, key=True, protect=True, layer_bytes=((Layer.CONFIG, len(data)),))
+
+
+def _parse_config(data: bytes) -> ConfigUnit:
+    cursor = Cursor(data, HEADER_BYTES)
+    if cursor.take(2) != _CONFIG_MAGIC:
+        raise BitstreamError("not a stream configuration")
+    version, colour = cursor.number(1), cursor.number(1)
+    if version != BITSTREAM_VERSION:
+        raise BitstreamError(f"stream version {version}, this program reads version {BITSTREAM_VERSION}")
+    slot, session, seed, tables = cursor.number(4), cursor.number(2), cursor.number(4), cursor.number(4)
+    if tables != TABLES_HASH:
+        raise BitstreamError("the sender uses other constant tables: both ends need the same release")
+    width, height = cursor.varint(MAX_SIDE), cursor.varint(MAX_SIDE)
+    numbers = [cursor.varint((1 << 31) - 1) for _ in range(4)]
+    if width < 16 or height < 16 or 0 in numbers or colour > 3 or not cursor.done:
+        raise BitstreamError("stream configuration is out of range")
+    frame_rate, time_base = Fraction(numbers[0], numbers[1]), Fraction(numbers[2], numbers[3])
+    if not 0 < frame_rate <= 1000:
+        raise BitstreamError(f"frame rate {frame_rate} is out of range")
+    matrix = Colour("bt601" if colour & 1 else "bt709", bool(colour & 2))
+    return ConfigUnit(StreamConfig(session, width, height, frame_rate, time_base, matrix, seed), slot)
+
+
+def _parse_anchor(data: bytes) -> AnchorUnit:
+    cursor = Cursor(data, HEADER_BYTES)
+    anchor_id, quality, slot = cursor.number(1), cursor.number(1), cursor.number(4)
+    body = cursor.rest()
+    if quality > 63 or not body:
+        raise BitstreamError("anchor header is out of range")
+    return AnchorUnit(slot, anchor_id, quality, body)
+
+
+def parse_unit(data: bytes, slot: int, base_digest: int) -> Unit:
+    """Parse a unit that is known to be for `slot` and to build on `base_digest`.
+
+    For CONFIG and ANCHOR both are taken from the unit itself. Raises BitstreamError when the check fails or a field
+    is out of range.
+    """
+    kind = kind_of(data)
+    if kind is UnitKind.CONFIG or kind is UnitKind.ANCHOR:
+        unit = _parse_config(data) if kind is UnitKind.CONFIG else _parse_anchor(data)
+        slot, base_digest = unit.slot, 0
+    if not builds_on(data, slot, base_digest):
+        raise BitstreamError(f"check of a {kind.name} unit at frame {slot} failed: damaged, or a unit before it is missing")
+    if kind is UnitKind.FRAME:
+        return _parse_frame(data, slot)
+    if kind is UnitKind.RESIDUAL:
+        return ResidualUnit(slot, data[HEADER_BYTES:])
+    return unit

@@ -1,0 +1,1 @@
+"""The receiving end: datagrams in, pictures out. Imports only `common`."""

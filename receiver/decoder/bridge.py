@@ -1,0 +1,158 @@
+"""The bridge from the base picture b to the true picture x, as pure functions.
+
+    z_t = (1-t) x + t b + sigma(t,u) eps        sigma(t,u) = t (k_min + (k_max - k_min) u)
+
+t = 1 is the base picture plus noise that is strong only where the base cannot be trusted; t = 0 is the
+picture itself. A network predicts x from z_t; `step` moves z from t to s < t. Every prediction on the way
+is a valid picture, so `sample` may be stopped at any time. Nothing here remembers anything between calls.
+
+Sources: I2SB (Liu et al. 2023) and DDBM (Zhou et al. 2023) for the bridge, DDIM (Song et al. 2020) for the
+deterministic update, Video Diffusion Models (Ho et al. 2022) for reconstruction guidance.
+
+Tensors are [N,6,H/2,W/2] in -1..1 (see `conditions`), maps are [N,6,H/2,W/2] in 0..1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from receiver.decoder.conditions import LUMA_PHASES
+
+K_MIN = 0.01
+K_MAX = 0.20
+"""Noise of a fully trusted and of an untrusted sample at t=1, in units of half the sample range."""
+
+SCHEDULES: dict[int, tuple[float, ...]] = {1: (1.0,), 2: (1.0, 0.5), 4: (1.0, 0.75, 0.5, 0.25)}
+"""Times at which the network is called, by number of steps."""
+
+
+class Prediction(NamedTuple):
+    """What the network says about the true picture.
+
+    x : [N,6,H/2,W/2] predicted picture, -1..1
+    gate : [N,6,H/2,W/2] share of the warped anchor in it, 0..1
+    log_variance : [N,1,H/8,W/8] natural logarithm of the expected squared error of x
+    """
+
+    x: Tensor
+    gate: Tensor
+    log_variance: Tensor
+
+
+class Sampled(NamedTuple):
+    """Result of a run of the bridge: the newest prediction and the number of network calls behind it."""
+
+    prediction: Prediction
+    steps_done: int
+
+
+def sigma(t: Tensor | float, u: Tensor) -> Tensor:
+    """Noise amplitude at time t (0..1, float or [N,1,1,1]) under unreliability u."""
+    return (u * (K_MAX - K_MIN) + K_MIN) * t
+
+
+def diffuse(x: Tensor, b: Tensor, t: Tensor | float, u: Tensor, eps: Tensor) -> Tensor:
+    """z_t for a known x: where training starts from, and `b + sigma eps` at t = 1."""
+    return torch.lerp(x, b, t) + sigma(t, u) * eps
+
+
+def step(z: Tensor, x_hat: Tensor, b: Tensor, t: float, s: float, u: Tensor) -> Tensor:
+    """Moves z from time t to s < t, keeping the noise that the prediction x_hat implies.
+
+    Raises ValueError unless 0 <= s < t <= 1.
+    """
+    if not 0.0 <= s < t <= 1.0:
+        raise ValueError(f"a bridge step goes from t to s with 0 <= s < t <= 1, not from {t} to {s}")
+    # sigma is linear in t, so sigma(s)/sigma(t) = s/t and no division by a small sigma is needed.
+    implied_noise = z - torch.lerp(x_hat, b, t)
+    return torch.lerp(x_hat, b, s) + implied_noise * (s / t)
+
+
+def schedule(steps: int) -> tuple[float, ...]:
+    """Times of the network calls for 1, 2 or 4 steps, falling from 1; ValueError for another number."""
+    if steps not in SCHEDULES:
+        raise ValueError(f"the bridge runs in {', '.join(map(str, SCHEDULES))} steps, not {steps}")
+    return SCHEDULES[steps]
+
+
+def noise_like(reference: Tensor, seed: int, slot: int) -> Tensor:
+    """Standard normal noise that depends on nothing but (seed, slot): same on every run and device.
+
+    reference : [N,6,H/2,W/2], for shape, dtype and device
+    """
+    generator = torch.Generator().manual_seed(_mix(seed, slot))
+    n, c, h, w = reference.shape
+    channels_last = torch.randn(n, h, w, c, generator=generator)
+    return channels_last.permute(0, 3, 1, 2).to(reference)
+
+
+def _mix(seed: int, slot: int) -> int:
+    """64-bit counter hash (SplitMix64, Steele et al. 2014), so that neighbouring slots are unrelated."""
+    mask = (1 << 64) - 1
+    h = (seed * 0x9E3779B97F4A7C15 + slot + 1) * 0xBF58476D1CE4E5B9 & mask
+    h = (h ^ (h >> 27)) * 0x94D049BB133111EB & mask
+    return (h ^ (h >> 31)) >> 1
+
+
+def agree_with_guide(x: Tensor, guide: Tensor, scale: int, weight: float) -> Tensor:
+    """Reconstruction guidance in closed form: x + weight * Up(Down(guide) - Down(x)).
+
+    guide : the guide upsampled to the size of x
+    scale : how much smaller than the picture the guide was coded (1, 2, 4, 8)
+    weight : 0 leaves x alone, 1 makes every guide pixel exact
+    """
+    if weight == 0.0:
+        return x
+    difference = guide - x
+    luma, chroma = difference[:, :LUMA_PHASES], difference[:, LUMA_PHASES:]
+    if scale > 1:
+        luma = _block_mean(luma.mean(1, keepdim=True), scale // 2).expand_as(luma)
+        chroma = _block_mean(chroma, scale)
+    return x + weight * torch.cat([luma, chroma], 1)
+
+
+def _block_mean(x: Tensor, size: int) -> Tensor:
+    """Each block of size x size replaced by its mean; sides that are no multiple keep a smaller last block."""
+    if size == 1:
+        return x
+    small = F.avg_pool2d(x, size, ceil_mode=True, count_include_pad=False)
+    return F.interpolate(small, scale_factor=size, mode="nearest")[..., : x.shape[-2], : x.shape[-1]]
+
+
+def keep_received(x: Tensor, b: Tensor, received: Tensor) -> Tensor:
+    """x = b where residual was received (received = 1), x elsewhere."""
+    return torch.lerp(x, b, received)
+
+
+def sample(
+    predict: Callable[[Tensor, float], Prediction],
+    b: Tensor,
+    u: Tensor,
+    noise: Tensor,
+    times: tuple[float, ...],
+    should_stop: Callable[[], bool],
+    refine: Callable[[Tensor], Tensor] = lambda x: x,
+) -> Sampled | None:
+    """Runs the bridge from t = 1 along `times` and returns the newest prediction at any stop.
+
+    predict : (z, t) -> Prediction
+    times : falling, from `schedule`
+    should_stop : asked before every network call
+    refine : applied to every predicted x (guidance, received residual)
+    returns None if stopped before the first call
+    """
+    z = diffuse(b, b, times[0], u, noise)
+    newest: Sampled | None = None
+    for done, t in enumerate(times):
+        if should_stop():
+            break
+        if newest is not None:
+            z = step(z, newest.prediction.x, b, times[done - 1], t, u)
+        prediction = predict(z, t)
+        newest = Sampled(prediction._replace(x=refine(prediction.x)), done + 1)
+    return newest

@@ -1,0 +1,1 @@
+"""The sending end: video in, units out. Imports only `common`."""

@@ -1,0 +1,84 @@
+"""The guide layer: the whole picture, small, every frame; AV1 in low-delay mode at scale 1, 1/2, 1/4 or 1/8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from common.codecs import Av1Decoder
+from common.fusion import downsample
+from common.state import guide_size
+from common.types import Picture
+from common.wire import StreamConfig
+from sender.rate import OFFSET, ROLES, RateState, RateTarget, Role, measured_complexity, settled
+from sender.svtav1 import MAX_QP, CodedPicture, SvtAv1Encoder
+
+_PROBE_Q = 58
+
+
+class GuideCoder:
+    """Encoder and decoder of the guide at one scale; a new scale is a new session."""
+
+    def __init__(self, config: StreamConfig, scale: int, preset: int) -> None:
+        width, height = guide_size(config, scale)
+        self.scale = scale
+        self._encoder = SvtAv1Encoder(width, height, config.frame_rate, preset)
+        self._decoder = Av1Decoder(width, height)
+
+    @property
+    def role(self) -> Role:
+        """Role of the next picture, unless it is made a key picture."""
+        return ROLES[self._encoder.position]
+
+    def encode(self, picture: Picture, quantiser: int, key: bool) -> CodedPicture:
+        """picture : at the coded size"""
+        return self._encoder.encode(downsample(picture, self.scale), quantiser, key)
+
+    def decode(self, data: bytes) -> Picture:
+        """What the receiver will see of it."""
+        return self._decoder.decode(data)
+
+    def close(self) -> None:
+        self._encoder.close()
+
+
+def still_size(picture: Picture, scale: int, quantiser: int, frame_rate: Fraction, preset: int) -> int:
+    """Bytes of `picture` as a key picture at `scale`: one trial in a session of its own (2-8 ms at 512x512)."""
+    small = downsample(picture, scale)
+    encoder = SvtAv1Encoder(small.width, small.height, frame_rate, preset)
+    try:
+        return len(encoder.encode(small, quantiser, key=True).data)
+    finally:
+        encoder.close()
+
+
+def probe(pictures: Sequence[Picture], config: StreamConfig, target: RateTarget, preset: int) -> tuple[int, RateState]:
+    """Look at the first pictures of a stream to find the finest guide scale that the rate can feed.
+
+    Each scale is tried, finest first, at a coarse quantiser; a key picture is counted as if spread over 8 s.
+    Returns the scale and a rate controller that already knows the content.
+    """
+    state = RateState()
+    for scale in config.scales:
+        state = _measure(pictures, config, scale, preset)
+        inter = sum(2 ** (state.complexity[role] - min(MAX_QP, _PROBE_Q + OFFSET[role]) / 8.5) + 28 for role in ROLES) / 4
+        key = 2 ** (state.complexity[Role.KEY] - (_PROBE_Q + OFFSET[Role.KEY]) / 8.5)
+        if inter + key / (8 * target.frame_rate) <= target.picture_bytes:
+            return scale, settled(state, target)
+    return config.scales[-1], settled(state, target)
+
+
+def _measure(pictures: Sequence[Picture], config: StreamConfig, scale: int, preset: int) -> RateState:
+    coder = GuideCoder(config, scale, preset)
+    seen: dict[Role, list[float]] = {role: [] for role in Role}
+    try:
+        for index, picture in enumerate(pictures):
+            role = Role.KEY if index == 0 else coder.role
+            quantiser = min(MAX_QP, _PROBE_Q + OFFSET[role])
+            coded = coder.encode(picture, quantiser, key=index == 0)
+            seen[role].append(measured_complexity(len(coded.data), quantiser))
+    finally:
+        coder.close()
+    default = RateState().complexity
+    means = [sum(v) / len(v) if v else default[role] for role, v in seen.items()]
+    return RateState(quantiser=float(_PROBE_Q), complexity=(means[0], means[1], means[2], means[3]))

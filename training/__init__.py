@@ -1,0 +1,1 @@
+"""Makes the weights from clips, with the sender's own code."""
