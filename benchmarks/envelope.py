@@ -146,7 +146,7 @@ def _curve_quality(curve: Curve, kbps: float) -> float:
 
 
 def _pchip(x: ArrayLike, y: ArrayLike, at: float) -> float:
-    from scipy.interpolate import PchipInterpolator  # type: ignore[import-untyped]
+    from scipy.interpolate import PchipInterpolator
 
     return float(PchipInterpolator(x, y)(at))
 

@@ -35,8 +35,10 @@ JPEG_QUALITY = 88
 MAX_PICTURE_SIDE = 720
 """Larger pictures are shrunk, so that the page stays a few megabytes."""
 
+_ABSENT = "-"
 _BETTER = {  # metric -> column head
-    "psnr_yuv": "PSNR, dB ↑", "ms_ssim": "MS-SSIM ↑", "vmaf": "VMAF ↑", "lpips": "LPIPS ↓", "dists": "DISTS ↓",
+    "psnr_yuv": "PSNR, dB ↑", "ms_ssim": "MS-SSIM ↑", "vmaf": "VMAF ↑",
+    "lpips": "LPIPS ↓", "dists": "DISTS ↓",
     "feature_distance": "feature distance ↓", "label_miou": "label mIoU ↑",
     "warping_error_ratio": "warping error", "flicker": "flicker ↓",
 }  # fmt: skip
@@ -67,7 +69,7 @@ def render(report: Report, timeline: Timeline) -> str:
     """The whole page."""
     source = report.source
     facts = (
-        f"{source.frames} frames, {source.width} × {source.height} at {source.fps:.4g} fps, "
+        f"{source.frames} frames, {source.width}x{source.height} at {source.fps:.4g} fps, "
         f"{source.duration_s:.1f} s"
     )
     return Template(TEMPLATE_PATH.read_text(encoding="utf-8")).substitute(
@@ -82,21 +84,25 @@ def render(report: Report, timeline: Timeline) -> str:
 def _verdict(report: Report) -> str:
     """The run in two or three plain sentences."""
     rate, quality, freezes = report.rate, report.quality, report.freezes
-    said = [f"{rate.kbps_payload:.1f} kbit/s carried this clip"]
     gains = [
-        f"{quality.output.psnr_yuv - other.psnr_yuv:+.2f} dB against the {name}"
+        f"{abs(gain):.2f} dB {'below' if gain < 0 else 'above'} the {name}"
         for name, other in (("base picture", quality.base), ("guide", quality.guide))
-        if quality.output.psnr_yuv is not None and other.psnr_yuv is not None
+        if (gain := _difference(quality.output.psnr_yuv, other.psnr_yuv)) is not None
     ]
-    said[0] += f"; the output stands at {' and '.join(gains)}." if gains else "."
+    outcome = f"; the output is {' and '.join(gains)}." if gains else "."
+    said = [f"{rate.kbps_payload:.1f} kbit/s carried this clip{outcome}"]
     if freezes.count:
         times = "once" if freezes.count == 1 else f"{freezes.count} times"
         said.append(f"The picture froze {times}, at most for {freezes.longest_s:.2f} s.")
     else:
         said.append("The picture never froze.")
     if report.digest_mismatches:
-        said.append(f"Sender and receiver disagreed on the state in {report.digest_mismatches} frames.")
+        said.append(f"State digests that did not match: {report.digest_mismatches}.")
     return " ".join(said)
+
+
+def _difference(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
 
 
 def _key_figures(report: Report, timeline: Timeline) -> Iterable[_Card]:
@@ -107,7 +113,7 @@ def _key_figures(report: Report, timeline: Timeline) -> Iterable[_Card]:
     for name, unit, label, digits in (("psnr_yuv", "dB", "PSNR 6:1:1", 2), ("ms_ssim", "", "MS-SSIM", 4),
                                       ("vmaf", "", "VMAF", 1)):  # fmt: skip
         value = getattr(output, name)
-        yield _Card("–" if value is None else f"{value:.{digits}f}", unit, f"{label} of the output")
+        yield _Card(_ABSENT if value is None else f"{value:.{digits}f}", unit, f"{label} of the output")
     shown = timeline.latency_ms[np.isfinite(timeline.latency_ms)]
     if shown.size:
         yield _Card(f"{np.percentile(shown, 95):.0f}", "ms", "capture to display, p95")
@@ -129,7 +135,7 @@ def _sections(report: Report, timeline: Timeline) -> Iterable[str]:
     yield _plot_section("Rate by layer", note, plots.rate_plot(timeline))
     note = "The guide alone, the deterministic base picture, and what was shown."
     yield _plot_section("Quality", note, plots.quality_plot(timeline))
-    note = "Each dot is a picture; the dashed line is the budget."
+    note = "Each dot is a picture, capture to display; the dashed line is the budget."
     yield _plot_section("Latency", note, plots.latency_plot(timeline))
     if timeline.uncertainty is not None:
         note = "How much of the picture the receiver says it made up."
@@ -143,7 +149,8 @@ def _sections(report: Report, timeline: Timeline) -> Iterable[str]:
 
 def _card(card: _Card) -> str:
     unit = f" <small>{escape(card.unit)}</small>" if card.unit else ""
-    return f'<div class="card {card.mood}"><b>{escape(card.value)}{unit}</b><span>{escape(card.label)}</span></div>'
+    figure = f"<b>{escape(card.value)}{unit}</b><span>{escape(card.label)}</span>"
+    return f'<div class="card {card.mood}">{figure}</div>'
 
 
 def _section(title: str, note: str, body: str) -> str:
@@ -151,13 +158,15 @@ def _section(title: str, note: str, body: str) -> str:
 
 
 def _plot_section(title: str, note: str, plot: Plot) -> str:
-    chips = "".join(f'<span><i style="background:{colour}"></i>{escape(name)}</span>' for name, colour in plot.legend)
+    chips = "".join(
+        f'<span><i style="background:{colour}"></i>{escape(name)}</span>' for name, colour in plot.legend
+    )
     return _section(title, note, f'<div class="legend">{chips}</div>{plot.svg}')
 
 
 def _picture_section(timeline: Timeline) -> str:
     rows = "".join(_shot(i, shot, timeline.colour) for i, shot in enumerate(timeline.snapshots))
-    note = "A click enlarges a picture, another closes it. Bright parts of the uncertainty map are least trusted."
+    note = "Click to enlarge, click again to close. Bright parts of the uncertainty are least trusted."
     return _section("Pictures", note, rows)
 
 
@@ -213,15 +222,17 @@ def _quality_section(report: Report) -> str:
     head = "".join(f"<th>{_BETTER[metric]}</th>" for metric in measured)
     body = "".join(f"<tr><td>{name}</td>{_figures(q, measured)}</tr>" for name, q in pictures.items())
     absent = {m: report.quality.output.reasons[m] for m in METRICS if m not in measured}
-    reasons = "".join(f"<li>{_BETTER[m][:-2]}: {escape(reason)}</li>" for m, reason in absent.items())
+    reasons = "".join(
+        f"<li>{_BETTER[m].rstrip(' ↑↓')}: {escape(reason)}</li>" for m, reason in absent.items()
+    )
     table = f'<div class="scroll"><table><tr><th></th>{head}</tr>{body}</table></div>'
     note = "Means over all pictures. Warping error is relative to the source's own: 1 is as steady."
-    return _section("Quality in figures", note, table + (f'<ul class="reasons">{reasons}</ul>' if reasons else ""))
+    return _section("Quality in figures", note, f'{table}<ul class="reasons">{reasons}</ul>')
 
 
 def _figures(quality: PictureQuality, metrics: Iterable[str]) -> str:
     values = (getattr(quality, metric) for metric in metrics)
-    return "".join(f"<td>{'–' if value is None else format(value, '.4g')}</td>" for value in values)
+    return "".join(f"<td>{_ABSENT if value is None else format(value, '.4g')}</td>" for value in values)
 
 
 def _latency_section(report: Report) -> str:
@@ -231,7 +242,8 @@ def _latency_section(report: Report) -> str:
         cells = (stage.p50_ms, stage.p95_ms, stage.p99_ms, stage.max_ms)
         figures = "".join(f"<td>{value:.2f}</td>" for value in cells)
         bars = "".join(f'<i style="width:{100 * value / longest_ms:.1f}%"></i>' for value in cells[:3])
-        rows.append(f'<tr><td>{escape(name)}</td>{figures}<td class="wide"><div class="track">{bars}</div></td></tr>')
+        track = f'<td class="wide"><div class="track">{bars}</div></td>'
+        rows.append(f"<tr><td>{escape(name)}</td>{figures}{track}</tr>")
     head = "".join(f"<th>{name}</th>" for name in ("stage", "p50", "p95", "p99", "max", ""))
     table = f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
     return _section("Stages", "Milliseconds. The bars reach to p50, p95 and p99.", table)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import PictureQuality
 from common import quality
-from common.perceptual import PerceptualNet
 from common.quality import Metric
 from common.types import Picture
+
+if TYPE_CHECKING:
+    from common.perceptual import PerceptualNet
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from benchmarks.timeline import PICTURES, Series, Timeline
 
@@ -29,23 +31,23 @@ LAYER_COLOURS = {
 PICTURE_COLOURS = {"guide": "#8a929c", "base": "#4f7fd6", "output": "#e07b39"}
 LEVEL_COLOURS = {
     "hold": "#cf4b45", "guide": "#e0a030", "base": "#4f7fd6",
-    "bridge-1": "#8fcfae", "bridge-2": "#4fae86", "bridge-4": "#23795a",
+    "bridge1": "#8fcfae", "bridge2": "#4fae86", "bridge4": "#23795a",
 }  # fmt: skip
 SPARE_COLOURS = ("#a673c9", "#3aa6b9", "#b88a5a", "#c95f9b", "#6f8f3d")
 BAD, CUT = "#cf4b45", "#8a929c"
 
 EVENT_ROWS = {
-    "cut": ("scene cut", "|", CUT),
+    "cut": ("cut", "|", CUT),
     "anchor": ("anchor", "^", LAYER_COLOURS["anchor"]),
-    "refresh_request": ("refresh asked", "v", "#a673c9"),
-    "loss": ("datagrams lost", ".", BAD),
-    "concealment": ("concealment", "x", "#dd6a5f"),
-    "digest_mismatch": ("state mismatch", "D", BAD),
+    "refresh_request": ("refresh", "v", "#a673c9"),
+    "loss": ("loss", ".", BAD),
+    "concealment": ("concealed", "x", "#dd6a5f"),
+    "digest_mismatch": ("mismatch", "D", BAD),
 }
 """Event kind -> (label, marker, colour), in the order drawn."""
 
 _TEXT, _GRID = "#010203", "#010204"
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "semcast",
     "font.size": 9.0,
@@ -61,7 +63,7 @@ _STYLE = {
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
 }
-_LEFT, _RIGHT = 0.075, 0.985
+_LEFT, _RIGHT, _LABEL_AT = 0.08, 0.985, -0.052
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ class Plot:
 
 def rate_plot(timeline: Timeline) -> Plot:
     """Stacked area of kbit/s by layer against the target."""
-    layers = {name: _kbps(timeline, sizes) for name, sizes in timeline.bytes_by_layer.items() if np.any(sizes)}
+    used = {name: sizes for name, sizes in timeline.bytes_by_layer.items() if np.any(sizes)}
+    layers = {name: _kbps(timeline, sizes) for name, sizes in used.items()}
     colours = _colours(layers, LAYER_COLOURS)
 
     def draw(axes: Sequence[Axes]) -> None:
@@ -118,6 +121,8 @@ def latency_plot(timeline: Timeline) -> Plot:
         for percent, opacity in ((50, 0.30), (95, 0.18), (99, 0.09)):
             high = float(np.percentile(shown, percent)) if shown.size else 0.0
             axis.axhspan(low, high, color="#4f7fd6", alpha=opacity, linewidth=0)
+            right = axis.get_yaxis_transform()
+            axis.text(0.997, high, f"p{percent}", transform=right, ha="right", va="top", fontsize=7.5)
             low = high
         axis.plot(timeline.pts_s, timeline.latency_ms, ".", color="#4f7fd6", markersize=3)
         axis.plot(timeline.pts_s[late], timeline.latency_ms[late], "o", color=BAD, markersize=4)
@@ -126,8 +131,7 @@ def latency_plot(timeline: Timeline) -> Plot:
         axis.set_ylim(bottom=0.0)
         axis.set_ylabel("latency, ms")
 
-    bands = "band edges: p50, p95, p99"
-    return Plot(_svg(timeline, draw, (2.0,)), (("picture", "#4f7fd6"), (bands, "#4f7fd655"), ("late", BAD)))
+    return Plot(_svg(timeline, draw, (2.0,)), (("picture", "#4f7fd6"), ("late picture", BAD)))
 
 
 def level_plot(timeline: Timeline) -> Plot:
@@ -181,11 +185,15 @@ def _svg(timeline: Timeline, draw: Callable[[Sequence[Axes]], None], heights: Se
         height = sum(heights) + margin
         figure = Figure(figsize=(10.4, height))
         grid = {"height_ratios": heights, "hspace": 0.14}
-        axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw=grid)[:, 0]
+        panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw=grid)
+        axes: list[Axes] = list(panels[:, 0])
         figure.subplots_adjust(left=_LEFT, right=_RIGHT, top=1.0 - 0.1 / height, bottom=0.42 / height)
         draw(axes)
         for axis in axes:
             _mark_time(timeline, axis)
+            axis.yaxis.set_label_coords(_LABEL_AT, 0.5)
+        for axis in axes[:-1]:
+            axis.tick_params(axis="x", length=0)
         axes[-1].set_xlabel("time, s")
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -209,7 +217,7 @@ def _for_page(svg: str) -> str:
     return svg.replace(_TEXT, "currentColor").replace(_GRID, "var(--line)")
 
 
-def _kbps(timeline: Timeline, sizes: Series | np.ndarray[tuple[int], np.dtype[np.int64]]) -> Series:
+def _kbps(timeline: Timeline, sizes: NDArray[np.int64]) -> Series:
     """Rate over a window centred on each slot; at the ends over the part of it that exists."""
     pts_s = timeline.pts_s
     first = np.searchsorted(pts_s, pts_s - RATE_WINDOW_S / 2)

@@ -108,8 +108,7 @@ def choose_snapshots(pts_s: Series, cuts_s: Sequence[float], evenly: int = 5) ->
     A slot that several reasons ask for comes once, titled by the cut.
     """
     last = len(pts_s) - 1
-    spread = np.linspace(0, last, evenly + 2).round().astype(int)[1:-1] if evenly else []
-    titles = {int(slot): "" for slot in spread}
+    titles = {round(last * (i + 1) / (evenly + 1)): "" for i in range(evenly)}
     for cut_s in cuts_s:
         for after_s in AFTER_CUT_S:
             slot = int(np.searchsorted(pts_s, cut_s + after_s - 1e-6))

@@ -154,7 +154,7 @@ class SimulatedChannel:
         generator = self._generator(self._sent)
         self._sent += 1
         self._sent_bytes += len(datagram)
-        dice = _Dice(*generator.random(7))
+        dice = _Dice(*generator.random(7).tolist())
         reason, departure_s = self._cross(len(datagram), dice, now_s)
         if reason:
             self._drops.add(reason)

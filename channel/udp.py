@@ -36,7 +36,7 @@ def parse_address(text: str) -> Address:
         raise ConfigError(f"`{text}` is not an address: write HOST:PORT, or [IPV6]:PORT")
     bracketed = host.startswith("[") and host.endswith("]")
     if not bracketed and (":" in host or "[" in host):
-        raise ConfigError(f"`{text}` is ambiguous: write an IPv6 address as [ADDRESS]:PORT")
+        raise ConfigError(f"`{text}` is ambiguous: write HOST:PORT, or [IPV6]:PORT")
     return Address(host[1:-1] if bracketed else host, int(port))
 
 

@@ -20,11 +20,8 @@ from pydantic_core import ErrorDetails
 
 from common.errors import ConfigError, UsageError
 
-MIN_SIDE_PX = 64
-"""SVT-AV1 codes no smaller picture."""
-
-MAX_SIDE_PX = 4096
-"""Bound on what a stream may ask a receiver to allocate."""
+MIN_SIDE_PX, MAX_SIDE_PX = 16, 4096
+"""What the stream can carry."""
 
 MIN_BITRATE_BPS = 1_000
 MAX_BITRATE_BPS = 100_000_000
@@ -35,7 +32,7 @@ _MULTIPLIER = {"": 1, "k": 1_000, "M": 1_000_000}
 
 
 class Size(NamedTuple):
-    """Coded picture size in pixels."""
+    """Picture size in pixels."""
 
     width: int
     height: int
@@ -59,13 +56,13 @@ def parse_bitrate(text: str) -> int:
     return bps
 
 
-def parse_size(text: str) -> Size | None:
-    """Coded size from "512x512", None for "auto" (the source's own size); raises UsageError.
+def parse_size(text: str) -> Size | Literal["auto"]:
+    """Picture size from "512x512", or "auto"; raises UsageError.
 
-    Sides are even, because chroma is stored at half size, and MIN_SIDE_PX to MAX_SIDE_PX.
+    Sides are MIN_SIDE_PX to MAX_SIDE_PX and may be odd.
     """
     if text.strip() == "auto":
-        return None
+        return "auto"
     match = _SIZE.fullmatch(text.strip())
     if not match:
         raise UsageError(f"size {text!r} is not understood: write WIDTHxHEIGHT, for example 512x512, or auto")
@@ -74,9 +71,6 @@ def parse_size(text: str) -> Size | None:
         raise UsageError(
             f"size {size} is not possible: each side must be {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels"
         )
-    if any(side % 2 for side in size):
-        even = Size(*(side + side % 2 for side in size))
-        raise UsageError(f"size {size} is not possible: both sides must be even, for example {even}")
     return size
 
 
@@ -85,8 +79,8 @@ def _bitrate_in(value: object) -> int:
     return parse_bitrate(str(value))
 
 
-def _size_in(value: object) -> Size | None:
-    return None if value is None else parse_size(str(value))
+def _size_in(value: object) -> Size | Literal["auto"]:
+    return parse_size(str(value))
 
 
 def _integer_in(value: object) -> object:
@@ -99,10 +93,8 @@ def _none_in(value: object) -> object:
 
 
 Bitrate = Annotated[int, BeforeValidator(_bitrate_in)]
-CodedSize = Annotated[
-    Size | None,
-    BeforeValidator(_size_in, json_schema_input_type=str),
-    PlainSerializer(lambda size: str(size) if size else "auto", return_type=str),
+PictureSize = Annotated[
+    Size | Literal["auto"], BeforeValidator(_size_in), PlainSerializer(str, return_type=str)
 ]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Threads = Annotated[int, Field(ge=1, le=64)]
@@ -121,8 +113,8 @@ class _Section(BaseModel):
 class StreamSettings(_Section):
     """[stream]: what both ends agree on."""
 
-    size: CodedSize = None
-    """Coded size WIDTHxHEIGHT; None, written "auto", is the source's own."""
+    size: PictureSize = "auto"
+    """Picture size WIDTHxHEIGHT; "auto" is the source's own, its shorter side brought down to 512."""
     bitrate_bps: Bitrate = 24_000
     """Target for all payload bytes, as 24k, 1.5M or a number."""
     seed: int = Field(0, ge=0, le=2**32 - 1)
@@ -211,8 +203,12 @@ class SenderSettings(_Section):
 
     threads: Threads = 1
     """Processor threads of the encoder."""
+    start_key_s: float = Field(3.0, gt=0.0, le=4.0)
+    """Seconds of the rate that the first key frame may take; less shows the first picture sooner and blurs it."""
     config_interval_s: float = Field(1.5, gt=0.0, le=2.0)
     """How often the stream configuration is repeated for late joiners."""
+    start_key_s: float = Field(0.5, gt=0.0, le=10.0)
+    """Link time that the very first picture may take: longer is sharper, and later."""
 
 
 class Config(_Section):

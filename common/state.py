@@ -63,6 +63,7 @@ class Track:
 class SceneState:
     """What both ends know about the scene after the frame at `slot`.
 
+    pts : explicit time stamp of this frame, None where the constant frame rate gives it
     scale : guide scale; quality : AV1 quantiser of the guide's base pictures
     guide : last guide picture, at the coded size / scale, None before the first key frame
     anchor, track : the anchor in use and the motion from it; None without anchor
@@ -73,6 +74,7 @@ class SceneState:
 
     config: StreamConfig
     slot: int
+    pts: int | None
     scale: int
     quality: int
     guide: Picture | None
@@ -121,7 +123,7 @@ def initial_state(config: StreamConfig) -> SceneState:
     zero = _zero(config)
     seed = zlib.crc32(repr((config.session, config.coded_width, config.coded_height, config.seed)).encode())
     return SceneState(
-        config=config, slot=-1, scale=config.scales[-1], quality=0, guide=None, anchor=None, track=None, pending=None,
+        config=config, slot=-1, pts=None, scale=config.scales[-1], quality=0, guide=None, anchor=None, track=None, pending=None,
         labels=np.zeros(zero.shape[:2], np.uint8), label_field=zero, motion_tables=motion.default_tables(),
         label_tables=semantics.default_tables(), digest=seed,
     )  # fmt: skip
@@ -145,7 +147,7 @@ def follow(base: SceneState, frame: FrameUnit, guide: Picture | None) -> SceneSt
     if not frame.key and base.guide is None:
         raise StateMismatchError(f"frame {frame.slot} builds on a guide that this end does not have")
     quality = base.quality if frame.quality is None else frame.quality
-    state = replace(base, slot=frame.slot, quality=quality, scale=frame.scale if frame.key else base.scale)
+    state = replace(base, slot=frame.slot, pts=frame.pts, quality=quality, scale=frame.scale if frame.key else base.scale)
     if guide is None:
         return state
     track, pending = base.track, base.pending

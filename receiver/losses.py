@@ -21,6 +21,9 @@ _MAX_REPEATS = 32
 
 _MAX_GAPS = 512
 _MAX_ASKS = 4
+_RETRY_ROUND_TRIPS = 1.5
+"""Pause after the first ask; n times as long after the n-th, to outlast a burst of losses on the way back."""
+
 _RTT_GAIN = 1 / 8
 """Weight of a new round-trip sample (RFC 6298)."""
 
@@ -40,7 +43,7 @@ class _Gap:
 
     since_s: float
     asks: int = 0
-    asked_s: float = float("-inf")
+    asked_s: float = 0.0
 
 
 class LossTracker:
@@ -100,8 +103,8 @@ class LossTracker:
     def ask(self, report: int, now_s: float) -> tuple[int, ...]:
         """Sequence numbers (mod 2**16) to ask for in report number `report`, oldest first, at most 32.
 
-        Counts as asked: the same number comes again only after a retry interval of 1.5 round trips, at
-        most 4 times, and not once the gap is older than `give_up_ms`.
+        Counts as asked: the same number comes again only after 1.5, 3 and 4.5 more round trips, and not
+        once the gap is older than `give_up_ms`.
         """
         for number in [n for n, gap in self._gaps.items() if now_s - gap.since_s > self._give_up_s]:
             del self._gaps[number]
@@ -113,6 +116,10 @@ class LossTracker:
             self._asked_at_s[report % 4] = now_s
         return tuple(number % SEQ_MODULUS for number in due[:MAX_MISSING])
 
+    def ask_due(self, now_s: float) -> bool:
+        """Whether `ask` would name anything now."""
+        return any(self._is_due(gap, now_s) for gap in self._gaps.values())
+
     def take_loss_ratio(self) -> float:
         """Fraction of the datagrams expected since the last call that did not come, 0..1 (RFC 3550 A.3)."""
         ratio = 1 - self._received / self._expected if self._expected else 0.0
@@ -121,7 +128,8 @@ class LossTracker:
 
     def _is_due(self, gap: _Gap, now_s: float) -> bool:
         settled = now_s - gap.since_s >= self._reorder_s
-        return settled and gap.asks < _MAX_ASKS and now_s - gap.asked_s >= 1.5 * self.rtt_s
+        rested = gap.asks == 0 or now_s - gap.asked_s >= _RETRY_ROUND_TRIPS * gap.asks * self.rtt_s
+        return settled and rested and gap.asks < _MAX_ASKS and now_s - gap.since_s <= self._give_up_s
 
     def _unwrap(self, seq: int) -> int:
         """The number closest to the highest one that is `seq` modulo 2**16."""

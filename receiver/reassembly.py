@@ -128,10 +128,14 @@ class Reassembler:
         """
         return self._losses.ask(self._reports, now_s)
 
+    def ask_due(self, now_s: float) -> bool:
+        """Whether a report sent now would ask for something: worth sending it early."""
+        return self._losses.ask_due(now_s)
+
     def report(
         self, now_s: float, last_slot: int = -1, anchors: tuple[int, ...] = (), refresh: bool = False
     ) -> Feedback:
-        """The next report to the sender; call it every 50 to 100 ms.
+        """The next report to the sender; call it every 50 to 100 ms, and when `ask_due` says so.
 
         last_slot, anchors, refresh : what the decoder knows, see `Feedback`
         """

@@ -30,7 +30,7 @@ ARROWS = {
     "cli": EVERYTHING,
     "tests": EVERYTHING,
 }
-"""Which rooms a room may import, besides itself. Its `__main__.py` is an entrance and may import `cli` too."""
+"""Which rooms a room may import besides itself. Its `__main__.py` is an entrance and may import `cli` too."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
     folder/shard-00001.npy   ...
 
 A record is a square crop of an earlier and of a later frame (axis of length 2), as bytes: 0.8 MB at 256x256.
-Shards are memory-mapped, so a set may be larger than memory. A file appears under its name only when complete.
+Shards are memory-mapped, so a set may be larger than memory. A file gets its name only when complete.
 """
 
 from __future__ import annotations
@@ -44,8 +44,11 @@ HELD_OUT_IN = 12
 _LUMA_MIRROR = (1, 0, 3, 2, 4, 5)
 """Order of the six channels of a packed picture after a flip from left to right."""
 
-_HAS_ANCHOR, _HAS_PREVIOUS = 4, 5
+_ANCHOR_AGE, _HAS_ANCHOR, _HAS_PREVIOUS = 2, 4, 5
+"""Places in the scalars."""
 Record = NDArray[np.void]
+Fields = dict[str, NDArray[np.generic]]
+"""Part of a record by field name, each with an axis of length 2: earlier, later."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +113,7 @@ class ExampleWriter:
     """Fills a folder with shards. Use it in a `with` block: the last shard is written on leaving."""
 
     def __init__(self, folder: Path, size: int = 256, shard_examples: int = SHARD_EXAMPLES) -> None:
-        """folder : created if missing; shards already there are kept and numbered on. SinkError if it cannot be."""
+        """folder : created if missing (SinkError if it cannot be); shards already there are kept."""
         self._folder, self._size = folder, size
         self._rows = np.zeros(shard_examples, record_dtype(size))
         self._filled = 0
@@ -143,13 +146,15 @@ class ExampleWriter:
                 np.save(file, self._rows[: self._filled], allow_pickle=False)
             partial.replace(path)
         except OSError as error:
-            raise SinkError(f"cannot write {path}: {error.strerror}; free some space or choose --out") from error
+            raise SinkError(f"cannot write {path}: {error.strerror}; free some space") from error
         self._shard, self._filled = self._shard + 1, 0
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         if kind is None:
             self.flush()
 
@@ -211,15 +216,13 @@ class ExampleSet:
             rows = self._index[start : start + size]
             yield _collate([self._cut(int(shard), int(row), crop, None, None) for shard, row in rows])
 
-    def _draw(self, shard: int, row: int, crop: int, rng: np.random.Generator) -> dict[str, NDArray[np.generic]]:
+    def _draw(self, shard: int, row: int, crop: int, rng: np.random.Generator) -> Fields:
         room = (self._shards[shard].dtype["truth"].shape[1] * 2 - crop) // GRID
         top, left = (int(k) * GRID for k in rng.integers(0, room + 1, 2))
         fields = self._cut(shard, row, crop, top, left)
         return _mirrored(fields) if rng.random() < 0.5 else fields
 
-    def _cut(
-        self, shard: int, row: int, crop: int, top: int | None, left: int | None
-    ) -> dict[str, NDArray[np.generic]]:
+    def _cut(self, shard: int, row: int, crop: int, top: int | None, left: int | None) -> Fields:
         record = self._shards[shard][row]
         size = record["truth"].shape[1] * 2
         middle = (size - crop) // (2 * GRID) * GRID
@@ -248,14 +251,14 @@ def _open(path: Path) -> Record:
     return cast(Record, shard)
 
 
-def _mirrored(fields: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+def _mirrored(fields: Fields) -> Fields:
     def mirror(array: NDArray[np.generic]) -> NDArray[np.generic]:
         return array[:, :, ::-1][..., _LUMA_MIRROR] if array.ndim == 4 else array[:, :, ::-1]
 
     return {name: array if name == "scalars" else mirror(array) for name, array in fields.items()}
 
 
-def _collate(rows: list[dict[str, NDArray[np.generic]]]) -> Batch:
+def _collate(rows: list[Fields]) -> Batch:
     stacked = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
 
     def observation(k: int) -> Observation:
@@ -267,13 +270,13 @@ def _collate(rows: list[dict[str, NDArray[np.generic]]]) -> Batch:
 
 
 def without_anchor(view: Observation, drop: Tensor) -> Observation:
-    """The view as if no anchor had been received where drop (bool [N]) is set: base and anchor are the guide."""
+    """The view as if no anchor had arrived where drop (bool [N]) is set: base and anchor are the guide."""
     chosen = drop[:, None, None, None]
     base = torch.where(chosen, view.guide, view.base)
     trust = view.trust * ~drop[:, None, None]
     received = view.received * ~drop[:, None, None]
     scalars = view.scalars.clone()
-    scalars[drop, _HAS_ANCHOR - 2] = 0.0
+    scalars[drop, _ANCHOR_AGE] = 0.0
     scalars[drop, _HAS_ANCHOR] = 0.0
     return view._replace(
         base=base,
@@ -288,4 +291,5 @@ def with_previous(view: Observation, shown: Tensor, present: Tensor) -> Observat
     """The view after `shown` [N,H/2,W/2,6] uint8 was painted, where present (bool [N]) is set."""
     scalars = view.scalars.clone()
     scalars[:, _HAS_PREVIOUS] = present.to(scalars.dtype)
-    return view._replace(previous=torch.where(present[:, None, None, None], shown, view.base), scalars=scalars)
+    previous = torch.where(present[:, None, None, None], shown, view.base)
+    return view._replace(previous=previous, scalars=scalars)

@@ -37,7 +37,7 @@ class LossWeights:
     pyramid: float = 0.5
     texture: float = 0.1
     features: float = 0.1
-    variance: float = 0.02
+    variance: float = 0.2
     temporal: float = 0.3
 
 
@@ -70,11 +70,12 @@ def structure(x: Tensor, truth: Tensor) -> Tensor:
 
 def _ssim(x: Tensor, y: Tensor) -> Tensor:
     moments = F.avg_pool2d(torch.cat([x, y, x * x, y * y, x * y], 1), _SSIM_WINDOW, stride=2)
-    mean_x, mean_y, xx, yy, xy = moments.split(1, 1)
+    mean_x, mean_y, xx, yy, xy = moments.chunk(5, 1)
     covariance = xy - mean_x * mean_y
     variances = (xx - mean_x.square()) + (yy - mean_y.square())
     luminance = (2 * mean_x * mean_y + _C1) / (mean_x.square() + mean_y.square() + _C1)
-    return (luminance * (2 * covariance + _C2) / (variances.clamp_min(0) + _C2)).mean()
+    contrast: Tensor = (2 * covariance + _C2) / (variances.clamp_min(0) + _C2)
+    return (luminance * contrast).mean()
 
 
 def bands(x: Tensor, levels: int = 3) -> list[Tensor]:
@@ -106,7 +107,8 @@ def _contrast(band: Tensor) -> Tensor:
 
 def feature_distance(x: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:
     """Mean absolute difference of channel-normalised feature maps (after LPIPS, Zhang et al. 2018)."""
-    terms = [(F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean() for a, b in zip(x, truth)]
+    pairs = zip(x, truth, strict=True)
+    terms = [(F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean() for a, b in pairs]
     return torch.stack(terms).mean()
 
 
@@ -118,7 +120,7 @@ def beta_nll(log_variance: Tensor, x: Tensor, truth: Tensor) -> Tensor:
     error = F.avg_pool2d((x - truth).detach()[:, :LUMA_PHASES].square().mean(1, keepdim=True), 4)
     v = log_variance.float()
     weight = torch.exp(v.detach() * _NLL_BETA)
-    return (weight * 0.5 * (v + error * torch.exp(-v))).mean() + 0.05 * (v - torch.log(error + 1e-6)).abs().mean()
+    return (weight * 0.5 * (v + error * torch.exp(-v))).mean()
 
 
 def temporal(x: Tensor, previous: Tensor, truth: Tensor, truth_previous: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ def agree_with_guide(x: Tensor, guide: Tensor, scale: int, weight: float) -> Ten
 
 
 def _block_mean(x: Tensor, size: int) -> Tensor:
-    """Each block of size x size replaced by its mean; sides that are no multiple keep a smaller last block."""
+    """Every block of size x size replaced by its mean; the last blocks may be smaller."""
     if size == 1:
         return x
     small = F.avg_pool2d(x, size, ceil_mode=True, count_include_pad=False)

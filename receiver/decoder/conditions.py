@@ -1,10 +1,10 @@
 """From what the receiver holds for a frame to the tensors of the network.
 
-    Composition + FrameFacts + previous output --observe--> Observation (bytes) --assemble--> Conditions (tensors)
+    Composition, FrameFacts, previous picture --observe--> Observation (bytes) --assemble--> Conditions
 
 A picture becomes six channels at half its size: four luma phases and two chroma planes. This keeps 4:2:0
-as it is (no colour conversion, half the values of RGB) and puts all planes on one grid. A sample s stands for
-(s - 128) / 128. Channels are laid out last in memory, which CPU convolutions want and which costs nothing here.
+as it is (no colour conversion, half the values of RGB) and puts all planes on one grid. A sample s stands
+for (s - 128) / 128. Channels lie last in memory, which CPU convolutions want and which costs nothing here.
 Training stores observations, so that it assembles exactly what the receiver does.
 """
 
@@ -132,7 +132,7 @@ def to_units(packed: Tensor, dtype: torch.dtype) -> Tensor:
 
 def to_samples(x: Tensor) -> Tensor:
     """[N,C,h,w] in -1..1 -> [N,h,w,C] uint8, rounded and clipped."""
-    return x.permute(0, 2, 3, 1).float().mul_(UNITS).add_(UNITS + 0.5).clamp_(0.0, 255.0).to(torch.uint8)
+    return (x.permute(0, 2, 3, 1).float() * UNITS).add_(UNITS + 0.5).clamp_(0.0, 255.0).to(torch.uint8)
 
 
 def trust_of(composition: Composition, freshness: float) -> NDArray[np.uint8]:
@@ -156,9 +156,11 @@ def observe(composition: Composition, facts: FrameFacts, previous: Picture | Non
     warped = base if composition.warped is None else pack(composition.warped)
     shown = base if previous is None else pack(previous)
     maps = trust_of(composition, facts.freshness), composition.residual_mask, composition.labels
+    parts = [
+        torch.from_numpy(np.ascontiguousarray(part))[None] for part in (base, warped, guide, shown, *maps)
+    ]
     scalars = scalars_of(facts, composition.warped is not None, previous is not None)
-    arrays = [torch.from_numpy(array)[None] for array in (base, warped, guide, shown, *maps)]
-    return Observation(*arrays, torch.tensor([scalars]))
+    return Observation(*[*parts, torch.tensor([scalars])])
 
 
 def assemble(observation: Observation, dtype: torch.dtype) -> Conditions:
@@ -174,8 +176,8 @@ def assemble(observation: Observation, dtype: torch.dtype) -> Conditions:
     arrived = received.permute(0, 3, 1, 2).to(dtype)
     severity = _severity(observation.scalars).to(dtype)[:, None, None, None]
     unreliability = (1 - trusted).mul_(1 - arrived).mul_(severity)
-    scalars = observation.scalars.to(dtype)
-    return Conditions(stem, base, contrast, trusted, unreliability, arrived, observation.labels.long(), scalars)
+    labels, scalars = observation.labels.long(), observation.scalars.to(dtype)
+    return Conditions(stem, base, contrast, trusted, unreliability, arrived, labels, scalars)
 
 
 def _enlarge(cells: Tensor, factor: int) -> Tensor:
@@ -185,7 +187,7 @@ def _enlarge(cells: Tensor, factor: int) -> Tensor:
 
 
 def _severity(scalars: Tensor) -> Tensor:
-    """How wrong a base made of the guide alone may be, [N] in 0..1: grows with its scale, quantiser and age."""
+    """How wrong the guide may be, [N] in 0..1: grows with its scale, quantiser and age."""
     scale, quantiser, freshness = scalars[:, 0], scalars[:, 1], scalars[:, 3]
     quality = (0.2 + 1.2 * scale) * (0.5 + 0.5 * quantiser)
     return torch.maximum(quality, 1 - freshness).clamp(0.0, 1.0)

@@ -43,7 +43,7 @@ def _activate(x: Tensor) -> Tensor:
 
 
 class FilmBlock(nn.Module):
-    """Residual block of two 3x3 convolutions, modulated per channel by the scalars (FiLM, Perez et al. 2018)."""
+    """Residual block of two 3x3 convolutions, modulated by the scalars (FiLM, Perez et al. 2018)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class FilmBlock(nn.Module):
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         self.film = nn.Linear(_SCALAR_WIDTH, 2 * channels)
         for zero in (self.second, self.film):
-            nn.init.zeros_(cast(Tensor, zero.weight))
+            nn.init.zeros_(zero.weight)
             nn.init.zeros_(cast(Tensor, zero.bias))
 
     def forward(self, x: Tensor, scalars: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class BlockRow(nn.Module):
         return x
 
 
-class TinyBridge(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class TinyBridge(ModelMixin, ConfigMixin):
     """Predicts the true picture from a point of the bridge and everything the receiver knows.
 
     widths : channels at 1/4, 1/8 and 1/16 of the picture
@@ -94,7 +94,10 @@ class TinyBridge(ModelMixin, ConfigMixin):  # type: ignore[misc]
         super().__init__()
         quarter, eighth, sixteenth = widths
         self.scalars = nn.Sequential(
-            nn.Linear(SCALARS + 1, _SCALAR_WIDTH), nn.SiLU(), nn.Linear(_SCALAR_WIDTH, _SCALAR_WIDTH), nn.SiLU()
+            nn.Linear(SCALARS + 1, _SCALAR_WIDTH),
+            nn.SiLU(),
+            nn.Linear(_SCALAR_WIDTH, _SCALAR_WIDTH),
+            nn.SiLU(),
         )
         self.stem_z = nn.Conv2d(PICTURE_CHANNELS, quarter, 4, stride=2, padding=1)
         self.stem_conditions = nn.Conv2d(CONDITION_CHANNELS, quarter, 4, stride=2, padding=1, bias=False)
@@ -124,7 +127,9 @@ class TinyBridge(ModelMixin, ConfigMixin):  # type: ignore[misc]
         # The division by the units comes after the convolution, where there are fewer values.
         return cast(Tensor, self.stem_conditions(conditions.stem)).mul_(1 / UNITS)
 
-    def forward(self, z: Tensor, t: Tensor, conditions: Conditions, embedded: Tensor | None = None) -> Prediction:
+    def forward(
+        self, z: Tensor, t: Tensor, conditions: Conditions, embedded: Tensor | None = None
+    ) -> Prediction:
         """One network call.
 
         z : [N,6,H/2,W/2] point of the bridge; H and W multiples of 16

@@ -1,9 +1,9 @@
 """The ladder that the receiver climbs: from holding a picture to four steps of the bridge.
 
-    hold     the picture shown last (the base picture where there is none)
-    guide    the guide, upsampled
-    base     the deterministic base picture
-    bridgeK  K network calls on top of it, K in 1, 2, 4
+hold     the picture shown last (the base picture where there is none)
+guide    the guide, upsampled
+base     the deterministic base picture
+bridgeK  K network calls on top of it, K in 1, 2, 4
 """
 
 from __future__ import annotations
@@ -21,7 +21,16 @@ from common.errors import ConfigError, WeightsError
 from common.types import Picture
 from common.weights import load_weights
 from receiver.decoder import bridge
-from receiver.decoder.conditions import UNITS, Conditions, FrameFacts, assemble, observe, to_samples, unpack
+from receiver.decoder.conditions import (
+    UNITS,
+    Conditions,
+    FrameFacts,
+    Observation,
+    assemble,
+    observe,
+    to_samples,
+    unpack,
+)
 from receiver.decoder.model import TinyBridge
 
 if TYPE_CHECKING:
@@ -95,18 +104,21 @@ class BridgeSynthesizer:
         self._shown: Picture | None = None
 
     @classmethod
-    def load(
-        cls, name_or_path: str = "tiny", *, device: DeviceName = "auto", seed: int = 0
-    ) -> Self:
-        """With weights shipped under `name_or_path` or in that safetensors file; WeightsError if that fails."""
+    def load(cls, name_or_path: str = "tiny", *, device: DeviceName = "auto", seed: int = 0) -> Self:
+        """With the weights shipped under this name, or in this safetensors file; else WeightsError."""
         return cls(load_model(name_or_path), device=device, seed=seed)
+
+    @property
+    def held(self) -> Picture | None:
+        """The picture painted last."""
+        return self._shown
 
     def reset(self) -> None:
         """Forget the last picture: after a seek or a loss of state."""
         self._shown = None
 
     def warm_up(self, height: int, width: int) -> None:
-        """One throw-away step at this size (multiples of 16), so that the first real one is not the slowest."""
+        """One throw-away step at this size (multiples of 16): the first is the slowest."""
         planes = [np.full((height // k, width // k), 128, np.uint8) for k in (1, 2, 2, 8, 16, 16)]
         grey = Picture(*planes[:3])
         blank = _Blank(grey, None, grey, planes[3], planes[4] * 0, planes[5] * 0)
@@ -143,10 +155,9 @@ class BridgeSynthesizer:
         self, composition: Composition, facts: FrameFacts, steps: int, should_stop: Callable[[], bool]
     ) -> Painted:
         observation = observe(composition, facts, self._shown)
-        conditions = assemble(type(observation)(*(part.to(self._device) for part in observation)), self._dtype)
-        sampled = run_bridge(
-            self._model, conditions, steps, facts, self._seed, should_stop, self._correction
-        )
+        moved = Observation(*(part.to(self._device) for part in observation))
+        conditions = assemble(moved, self._dtype)
+        sampled = run_bridge(self._model, conditions, steps, facts, self._seed, should_stop, self._correction)
         if sampled is None:
             return Painted(composition.base, None, 0)
         picture = unpack(to_samples(sampled.prediction.x)[0].cpu().numpy())
@@ -177,8 +188,8 @@ def run_bridge(
         return x
 
     noise = bridge.noise_like(conditions.base, seed, facts.slot)
-    times = bridge.schedule(steps)
-    return bridge.sample(predict, conditions.base, conditions.unreliability, noise, times, should_stop, refine)
+    base, u, times = conditions.base, conditions.unreliability, bridge.schedule(steps)
+    return bridge.sample(predict, base, u, noise, times, should_stop, refine)
 
 
 def uncertainty_of(log_variance: Tensor) -> NDArray[np.uint8]:
@@ -192,7 +203,7 @@ def load_model(name_or_path: str) -> TinyBridge:
     weights = load_weights(name_or_path)
     settings = {key: value for key, value in weights.config.items() if not key.startswith("_")}
     try:
-        model = TinyBridge(**settings)
+        model: TinyBridge = TinyBridge(**settings)
         model.load_state_dict({name: tensor.float() for name, tensor in weights.tensors.items()})
     except (TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(

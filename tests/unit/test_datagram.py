@@ -84,7 +84,7 @@ def test_headers_cost_few_bytes() -> None:
 
 def test_exact_bytes() -> None:
     """Golden: a change here is a change of the format."""
-    assert pack_datagram(0x1234, [WholeUnit(b"abc")]).hex() == "111234" + "8e49" + "616263"
+    assert pack_datagram(0x1234, [WholeUnit(b"abc")]).hex() == "111234" + "6a23" + "616263"
     two = pack_datagram(1, [WholeUnit(b"a"), Fragment(5, 0, 2, b"bc")], echo=2)
     assert two[5:].hex() == "0161" + "f00005" + "000202" + "6263"
     assert two[0] == 0x1A

@@ -97,13 +97,12 @@ def test_port_in_use(listener: UdpTransport) -> None:
 def test_unusable_addresses() -> None:
     with pytest.raises(ChannelError, match="cannot resolve"):
         UdpTransport(_HERE, Address("no such host", 9))
-    with pytest.raises(ChannelError, match="cannot listen on 203.0.113.1:0"):
+    with pytest.raises(ChannelError, match=r"cannot listen on 203\.0\.113\.1:0"):
         UdpTransport(Address("203.0.113.1", 0))
-    with closing(UdpTransport(_HERE, Address("127.0.0.1", 9))) as caller:
+    with closing(UdpTransport(_HERE, Address("255.255.255.255", 9))) as caller:
         with pytest.raises(ChannelError, match="1201"):
             caller.send(bytes(1201), 0.0)
-    with closing(UdpTransport(_HERE, Address("255.255.255.255", 9))) as caller:
-        with pytest.raises(ChannelError, match="cannot send to 255.255.255.255:9"):
+        with pytest.raises(ChannelError, match=r"cannot send to 255\.255\.255\.255:9"):
             caller.send(b"x", 0.0)
 
 
@@ -121,7 +120,9 @@ def test_addresses(text: str, address: Address) -> None:
     assert parse_address(str(address)) == address
 
 
-@pytest.mark.parametrize("text", ["", "host", "host:", "host:x", "host:65536", "::1:5000", "[::1]", "host:-1"])
+@pytest.mark.parametrize(
+    "text", ["", "host", "host:", "host:x", "host:65536", "::1:5000", "[::1]", "host:-1"]
+)
 def test_bad_addresses(text: str) -> None:
     with pytest.raises(ConfigError, match="HOST:PORT"):
         parse_address(text)

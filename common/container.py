@@ -1,0 +1,150 @@
+"""The file form of the stream, `.sgv`: the units one after another.
+
+    "SGV" version(1 byte), then records:  varint(2 * length + is_piece)  bytes
+
+A record is one unit, or a piece of an anchor: anchors trickle in between the frames, in a file just as on a link, so
+that every stretch of the file keeps to the rate. A piece starts with one byte, 1 for the last piece of its unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from common.errors import BitstreamError, SinkError, SourceError
+from common.types import EncodedUnit, UnitKind
+from common.wire import BITSTREAM_VERSION, MAX_UNIT_BYTES, varint
+
+MAGIC = b"SGV" + bytes([BITSTREAM_VERSION])
+_SMALLEST_PIECE = 48
+
+
+class SgvWriter:
+    """Writes a `.sgv` file; it bears its name only once it is complete.
+
+    bytes_written : so far, header included
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._partial = path, path.with_name(path.name + ".partial")
+        self.bytes_written = 0
+        self._anchors: list[EncodedUnit] = []
+        self._sent = 0
+        self._room = 0.0
+        try:
+            self._file: BinaryIO = self._partial.open("wb")
+        except OSError as error:
+            raise SinkError(f"cannot write {path}: {error.strerror}; choose another place with room") from error
+        self._put(MAGIC)
+
+    def write(self, units: Sequence[EncodedUnit], allowance_bytes: float = float("inf")) -> tuple[EncodedUnit, ...]:
+        """Append units; returns the anchors that are complete by now.
+
+        allowance_bytes : what the rate allows for this frame; anchors only use what the other units leave of it
+        """
+        before = self.bytes_written
+        self._anchors += [unit for unit in units if unit.kind is UnitKind.ANCHOR]
+        for unit in units:
+            if unit.kind is not UnitKind.ANCHOR:
+                self._put(varint(2 * len(unit.data)) + unit.data)
+        self._room += allowance_bytes - (self.bytes_written - before)
+        return self._trickle() if self._anchors else self._rest()
+
+    def _rest(self) -> tuple[EncodedUnit, ...]:
+        self._room = min(0.0, self._room)  # room is not saved up while no anchor waits
+        return ()
+
+    def _trickle(self) -> tuple[EncodedUnit, ...]:
+        complete = []
+        while self._anchors and self._room >= _SMALLEST_PIECE:
+            unit = self._anchors[0]
+            piece = unit.data[self._sent : self._sent + int(min(self._room, MAX_UNIT_BYTES))]
+            self._sent += len(piece)
+            last = self._sent == len(unit.data)
+            record = varint(2 * (len(piece) + 1) + 1) + bytes([last]) + piece
+            self._put(record)
+            self._room -= len(record)
+            if last:
+                complete.append(self._anchors.pop(0))
+                self._sent = 0
+        return tuple(complete)
+
+    def _put(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise SinkError(
+                f"cannot write {self._path}: {error.strerror}; what was written so far is in {self._partial}"
+            ) from error
+        self.bytes_written += len(data)
+
+    def close(self) -> None:
+        """Finish the file and give it its name."""
+        try:
+            self._file.close()
+            self._partial.replace(self._path)
+        except OSError as error:
+            raise SinkError(f"cannot finish {self._path}: {error.strerror}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._file.close()
+
+
+def read_sgv(path: Path) -> Iterator[bytes]:
+    """The units of a file, in order; anchors appear where they became complete.
+
+    Raises SourceError when the file cannot be read or is no `.sgv`, BitstreamError where it is cut short or damaged.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}") from error
+    with file:
+        magic = file.read(len(MAGIC))
+        if magic[:3] != MAGIC[:3]:
+            raise SourceError(f"{path} is not a .sgv file")
+        if magic != MAGIC:
+            raise SourceError(f"{path} has another .sgv version than {BITSTREAM_VERSION}: use the release that wrote it")
+        yield from _records(file, path)
+
+
+def _records(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    pieces = b""
+    while (length := _read_length(file, path)) is not None:
+        size, is_piece = length >> 1, length & 1
+        data = file.read(size)
+        if len(data) < size:
+            raise BitstreamError(f"{path} is cut short")
+        if not is_piece:
+            yield data
+            continue
+        pieces += data[1:]
+        if len(pieces) > MAX_UNIT_BYTES or not data:
+            raise BitstreamError(f"{path} is damaged: impossible anchor")
+        if data[0]:
+            yield pieces
+            pieces = b""
+
+
+def _read_length(file: BinaryIO, path: Path) -> int | None:
+    value = 0
+    for shift in range(0, 28, 7):
+        byte = file.read(1)
+        if not byte:
+            if shift:
+                raise BitstreamError(f"{path} is cut short")
+            return None
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            if value >> 1 > MAX_UNIT_BYTES + 1:
+                raise BitstreamError(f"{path} is damaged: a record of {value >> 1} bytes")
+            return value
+    raise BitstreamError(f"{path} is damaged: impossible record length")

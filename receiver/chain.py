@@ -1,0 +1,217 @@
+"""The receiver's side of the closed loop: units in any order in, scene states in order out.
+
+A FRAME is applied when its check matches the state held here, which proves that nothing before it is missing. Frames
+that came too early wait in a bounded store; a key frame starts over. Whatever is damaged or too late is counted and
+dropped; a stall that lasts asks for a refresh.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+
+from common.codecs import Av1Decoder
+from common.errors import BitstreamError
+from common.residual import Residual, decode_residual
+from common.state import Anchor, SceneState, advance, describe, follow, guide_size, initial_state
+from common.types import UnitKind
+from common.wire import (
+    AnchorUnit,
+    ConfigUnit,
+    FrameUnit,
+    ResidualUnit,
+    StreamConfig,
+    builds_on,
+    is_disposable,
+    is_key,
+    kind_of,
+    parse_unit,
+    slot_near,
+)
+
+_MAX_WAITING = 96  # frames that wait for a predecessor: three seconds
+_MAX_KEPT = 96  # states kept for display
+_MAX_ANCHORS = 4
+
+
+class SceneDecoder:
+    """Turns units into `SceneState`s.
+
+    state : after the newest frame that others build on, None before the first key frame
+    counts : units applied and dropped, by kind and reason
+    mismatches : intervals during which frames arrived that could not be applied
+    """
+
+    def __init__(self) -> None:
+        self.config: StreamConfig | None = None
+        self.state: SceneState | None = None
+        self.counts: Counter[str] = Counter()
+        self.mismatches: list[tuple[float, float]] = []
+        self._stalled_s: float | None = None
+        self._newest: tuple[int, float] = (-1, 0.0)
+        self._guide: tuple[int, Av1Decoder] | None = None
+        self._still: Av1Decoder | None = None
+        self._anchors: OrderedDict[int, Anchor] = OrderedDict()
+        self._waiting: dict[int, bytes] = {}
+        self._residuals: OrderedDict[int, bytes] = OrderedDict()
+        self._scenes: OrderedDict[int, SceneState] = OrderedDict()
+
+    # --- in -------------------------------------------------------------------------------------------------------
+
+    def push(self, data: bytes, now_s: float) -> None:
+        """Take one unit as it arrived; never raises for bad bytes."""
+        try:
+            self._sort_in(data, now_s)
+        except BitstreamError:
+            self.counts["damaged"] += 1
+        self._drain(now_s)
+
+    def _sort_in(self, data: bytes, now_s: float) -> None:
+        kind = kind_of(data)
+        if kind is UnitKind.CONFIG:
+            self._configure(parse_unit(data, 0, 0), now_s)
+        elif self.config is None:
+            self.counts["before configuration"] += 1
+        elif kind is UnitKind.ANCHOR:
+            self._take_anchor(parse_unit(data, 0, 0))
+        else:
+            slot = slot_near(data, self._expected_slot(now_s))
+            if slot > self._newest[0]:
+                self._newest = slot, now_s
+            store = self._waiting if kind is UnitKind.FRAME else self._residuals
+            if len(store) >= _MAX_WAITING:
+                store.pop(min(store))
+                self.counts["store full"] += 1
+            store[slot] = data
+
+    def _expected_slot(self, now_s: float) -> int:
+        """Which frame is due by the clock: tells which of the numbers modulo 256 is meant, also after an outage."""
+        slot, at_s = self._newest
+        assert self.config is not None
+        return slot + 1 + int(max(0.0, now_s - at_s) * self.config.frame_rate)
+
+    def _configure(self, unit: object, now_s: float) -> None:
+        assert isinstance(unit, ConfigUnit)
+        if unit.config == self.config:
+            return
+        if self.config is not None:
+            self.counts["new stream"] += 1
+        self.config, self.state, self._guide, self._still = unit.config, None, None, None
+        self._newest = unit.slot - 1, now_s
+        for store in (self._anchors, self._waiting, self._residuals, self._scenes):
+            store.clear()
+
+    def _take_anchor(self, unit: object) -> None:
+        assert isinstance(unit, AnchorUnit) and self.config is not None
+        if self._still is None:
+            self._still = Av1Decoder(self.config.coded_width, self.config.coded_height)
+        picture = self._still.decode(unit.data)
+        self._anchors[unit.anchor_id] = Anchor.of(unit.anchor_id, unit.slot, unit.quality, picture)
+        self._anchors.move_to_end(unit.anchor_id)
+        while len(self._anchors) > _MAX_ANCHORS:
+            self._anchors.popitem(last=False)
+        self.counts["anchor"] += 1
+
+    # --- the loop -------------------------------------------------------------------------------------------------
+
+    def _drain(self, now_s: float) -> None:
+        """Apply every waiting frame whose turn has come, then note whether the rest is stuck."""
+        while (ready := self._next_ready()) is not None:
+            slot, base = ready
+            try:
+                self._apply(self._waiting.pop(slot), slot, base)
+            except BitstreamError:
+                self.counts["damaged"] += 1
+                self.state = None  # the guide decoder has seen half a frame: only a key frame helps
+        if self.state is not None:
+            for slot in [s for s in self._waiting if s <= self.state.slot]:
+                del self._waiting[slot]
+                self.counts["late"] += 1
+        self._note_stall(now_s)
+
+    def _next_ready(self) -> tuple[int, SceneState] | None:
+        if self.config is None:
+            return None
+        fresh = initial_state(self.config)
+        for slot in sorted(self._waiting):
+            data = self._waiting[slot]
+            base = fresh if is_key(data) else self.state
+            if base is None or (self.state is not None and slot <= self.state.slot):
+                continue
+            if builds_on(data, slot, base.digest) and self._anchor_is_here(data, slot, base):
+                return slot, base
+        return None
+
+    def _anchor_is_here(self, data: bytes, slot: int, base: SceneState) -> bool:
+        try:
+            unit = parse_unit(data, slot, base.digest)
+        except BitstreamError:
+            return True  # `_apply` will count it
+        return not isinstance(unit, FrameUnit) or unit.activate is None or unit.activate in self._anchors
+
+    def _apply(self, data: bytes, slot: int, base: SceneState) -> None:
+        unit = parse_unit(data, slot, base.digest)
+        assert isinstance(unit, FrameUnit) and self.config is not None
+        guide = self._guide_decoder(unit).decode(unit.guide) if unit.guide else None
+        followed = follow(base, unit, guide)
+        state = advance(followed, describe(unit, followed, self._anchors))
+        if not is_disposable(data):
+            self.state = state
+        self._scenes[slot] = state
+        while len(self._scenes) > _MAX_KEPT:
+            self._scenes.popitem(last=False)
+        self.counts["frame"] += 1
+
+    def _guide_decoder(self, unit: FrameUnit) -> Av1Decoder:
+        assert self.config is not None
+        if unit.key and (self._guide is None or self._guide[0] != unit.scale):
+            if unit.scale not in self.config.scales:
+                raise BitstreamError(f"guide scale {unit.scale} does not suit this picture size")
+            self._guide = unit.scale, Av1Decoder(*guide_size(self.config, unit.scale))
+        if self._guide is None:
+            raise BitstreamError("a guide picture came before any key frame")
+        return self._guide[1]
+
+    def _note_stall(self, now_s: float) -> None:
+        if self._waiting and self._stalled_s is None:
+            self._stalled_s = now_s
+        elif not self._waiting and self._stalled_s is not None:
+            self.mismatches.append((self._stalled_s, now_s))
+            self._stalled_s = None
+
+    # --- out ------------------------------------------------------------------------------------------------------
+
+    def stalled_for_s(self, now_s: float) -> float:
+        """How long frames have been waiting for one that is missing; 0 when all is well."""
+        return 0.0 if self._stalled_s is None else now_s - self._stalled_s
+
+    @property
+    def anchor_ids(self) -> tuple[int, ...]:
+        """Complete anchors held."""
+        return tuple(self._anchors)
+
+    @property
+    def newest_slot(self) -> int:
+        """Newest frame number seen, -1 before any."""
+        return self._newest[0]
+
+    def scene_at(self, slot: int) -> SceneState | None:
+        """The state of this very frame, None when it was lost, left out, or has not come yet."""
+        return self._scenes.get(slot)
+
+    def latest_before(self, slot: int) -> SceneState | None:
+        """The newest state that is not younger than `slot`."""
+        known = [s for s in self._scenes if s <= slot]
+        return self._scenes[max(known)] if known else None
+
+    def residual_of(self, scene: SceneState) -> Residual | None:
+        """The residual received for a scene, None without one that fits it."""
+        data = self._residuals.get(scene.slot)
+        if data is None or not builds_on(data, scene.slot, scene.digest):
+            return None
+        try:
+            unit = parse_unit(data, scene.slot, scene.digest)
+            assert isinstance(unit, ResidualUnit)
+            return decode_residual(unit.data, scene.config.coded_height, scene.config.coded_width)
+        except BitstreamError:
+            self.counts["damaged"] += 1
+            return None

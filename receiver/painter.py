@@ -1,0 +1,56 @@
+"""The two painters behind the ladder: with the diffusion decoder, and without any network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from common.errors import WeightsError
+from common.state import Composition
+from common.types import Picture
+from receiver.decoder.conditions import FrameFacts
+from receiver.decoder.synth import LEVELS, BridgeSynthesizer, Painted
+
+
+class Painter(Protocol):
+    """Paints a composition at one level; remembers the picture it painted last."""
+
+    @property
+    def levels(self) -> tuple[str, ...]: ...
+    @property
+    def held(self) -> Picture | None: ...
+    def render(
+        self, composition: Composition, facts: FrameFacts, level: str, should_stop: Callable[[], bool]
+    ) -> Painted: ...
+
+
+class BasePainter:
+    """Levels hold, guide and base: no weights, no torch."""
+
+    levels = LEVELS[:3]
+
+    def __init__(self) -> None:
+        self.held: Picture | None = None
+
+    def render(
+        self, composition: Composition, facts: FrameFacts, level: str, should_stop: Callable[[], bool]
+    ) -> Painted:
+        """`level` is one of `levels`."""
+        if level not in self.levels:
+            raise WeightsError(f"level {level} needs a decoder: choose --decoder tiny, or --steps 0")
+        picture = composition.guide if level == "guide" else composition.base
+        self.held = picture if level != "hold" or self.held is None else self.held
+        return Painted(self.held, None, 0)
+
+
+def open_painter(decoder: str, steps: str | int, device: str, seed: int, size: tuple[int, int]) -> Painter:
+    """The painter that the settings ask for, warmed up.
+
+    steps : 0 needs no decoder; size : (height, width) of the coded picture
+    Raises WeightsError when the decoder's weights are missing: never a silent fallback.
+    """
+    if steps == 0:
+        return BasePainter()
+    painter = BridgeSynthesizer.load(decoder, device=device, seed=seed)  # type: ignore[arg-type]
+    painter.warm_up(*size)
+    return painter

@@ -1,0 +1,166 @@
+"""The receiver, from units to pictures. The mirror of sender/pipeline.py.
+
+    units -> wait for what is missing -> parse -> follow, describe, advance -> SceneState        (receiver/chain.py)
+          -> playout: which frame is due -> compose base -> plan level for the deadline -> paint -> picture
+          -> report: what is missing, what is held, whether to refresh -> Feedback
+
+Everything that outlives a frame is in `ReceiverSession`. It never waits: `receive`, `due` and `report` take the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.clock import Clock
+from common.colour import crop
+from common.config import ReceiverSettings
+from common.state import Composition, SceneState, compose
+from common.stats import StageTimer
+from common.types import Frame, Picture
+from receiver.budget import CostModel, plan
+from receiver.chain import SceneDecoder
+from receiver.decoder.conditions import FrameFacts
+from receiver.jitter import Playout
+from receiver.painter import Painter
+
+_REFRESH_AFTER_S = 0.45  # a stall that retransmission has not mended by then needs a key frame
+_REFRESH_EVERY_S = 0.6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """One picture as it is shown.
+
+    frame : at the display size; level : what painted it; concealed : nothing arrived for this frame
+    scene : the base picture's parts, None when concealed; uncertainty : uint8 [H/8, W/8] or None
+    spent_s : time from the start of work on it; late : that was more than the budget
+    """
+
+    frame: Frame
+    level: str
+    concealed: bool
+    scene: Composition | None
+    uncertainty: NDArray[np.uint8] | None
+    spent_s: float
+    late: bool
+
+
+@dataclass(slots=True)
+class ReceiverSession:
+    """One stream. Feed it units; ask it for what is due.
+
+    clock : measures how long work takes; `now_s` arguments are stream-side time and may be virtual
+    """
+
+    settings: ReceiverSettings
+    painter: Painter
+    clock: Clock
+    decoder: SceneDecoder = field(default_factory=SceneDecoder)
+    costs: CostModel = field(default_factory=CostModel)
+    timer: StageTimer = field(init=False)
+    playout: Playout = field(init=False)
+    refresh_asked_s: float = -1e9
+    first_arrival_s: float | None = None
+
+    def __post_init__(self) -> None:
+        self.timer = StageTimer(self.clock)
+        self.playout = Playout(self.settings.playout_delay_ms / 1e3)
+
+    def receive(self, unit: bytes, arrival_s: float) -> None:
+        """Take one unit; bad bytes are counted, never raised."""
+        before = self.decoder.newest_slot
+        with self.timer.stage("decode and advance"):
+            self.decoder.push(unit, arrival_s)
+        if self.first_arrival_s is None:
+            self.first_arrival_s = arrival_s
+        if self.decoder.config is not None and self.decoder.newest_slot > before:
+            self.playout = self.playout.arrived(self._capture_s(self.decoder.newest_slot), arrival_s)
+
+    def due(self, now_s: float) -> list[Shown]:
+        """Paint every frame whose time has come."""
+        shown = []
+        while self.decoder.config is not None and self.playout.due_s(self._capture_s(self.playout.next_slot)) <= now_s:
+            shown.append(self.paint(self.playout.next_slot))
+        return shown
+
+    def paint(self, slot: int) -> Shown:
+        """Paint the frame at `slot` now, with what has arrived, at the best level that fits the budget."""
+        self.playout = Playout(self.playout.delay_s, self.playout.fastest_s, slot + 1)
+        began_s = self.clock.now_s()
+        deadline_s = None if self.settings.budget_ms is None else began_s + self.settings.budget_ms / 1e3
+        state = self.decoder.scene_at(slot)
+        if state is None:
+            return self._concealed(slot, began_s)
+        with self.timer.stage("base picture"):
+            scene = compose(state, self.decoder.residual_of(state))
+        level = self._level(began_s, deadline_s)
+        with self.timer.stage(level):
+            painted = self.painter.render(scene, _facts(state), level, self._stopper(deadline_s))
+        now_s = self.clock.now_s()
+        self.costs.observe(level, now_s - began_s)
+        self.timer.record("receiver total", (now_s - began_s) * 1e3)
+        late = deadline_s is not None and now_s > deadline_s
+        level = level if painted.steps_done or not level.startswith("bridge") else "base"
+        return Shown(
+            self._framed(painted.picture, slot, state), level, False, scene, painted.uncertainty, now_s - began_s, late
+        )
+
+    def refresh_wanted(self, now_s: float) -> bool:
+        """Whether to ask for a key frame: the state is lost, or a stall lasts. Rate-limited."""
+        lost = self.decoder.state is None and self.first_arrival_s is not None and now_s - self.first_arrival_s > 0.25
+        wanted = lost or self.decoder.stalled_for_s(now_s) > _REFRESH_AFTER_S
+        if not wanted or now_s - self.refresh_asked_s < _REFRESH_EVERY_S:
+            return False
+        self.refresh_asked_s = now_s
+        return True
+
+    # --- parts ----------------------------------------------------------------------------------------------------
+
+    def _capture_s(self, slot: int) -> float:
+        assert self.decoder.config is not None
+        return float(slot / self.decoder.config.frame_rate)
+
+    def _level(self, now_s: float, deadline_s: float | None) -> str:
+        levels = self._allowed()
+        if self.settings.steps != "auto":
+            return levels[-1]
+        return plan(now_s, deadline_s, self.costs.costs_s(), levels)
+
+    def _allowed(self) -> Sequence[str]:
+        """Levels from the settings: all, or up to the number of steps asked for."""
+        steps = self.settings.steps
+        available = self.painter.levels
+        if steps == "auto":
+            return available
+        wanted = "base" if steps == 0 else f"bridge{steps}"
+        return available[: available.index(wanted) + 1]
+
+    def _stopper(self, deadline_s: float | None) -> Callable[[], bool]:
+        return lambda: deadline_s is not None and self.clock.now_s() > deadline_s
+
+    def _concealed(self, slot: int, began_s: float) -> Shown:
+        """Hold the last picture: nothing arrived for this frame."""
+        picture, config = self.painter.held, self.decoder.config
+        assert config is not None
+        if picture is None:
+            grey = (config.coded_height, config.coded_width)
+            half = (grey[0] // 2, grey[1] // 2)
+            picture = Picture(*(np.full(size, 128, np.uint8) for size in (grey, half, half)))
+        spent_s = self.clock.now_s() - began_s
+        return Shown(self._framed(picture, slot, None), "hold", True, None, None, spent_s, False)
+
+    def _framed(self, picture: Picture, slot: int, state: SceneState | None) -> Frame:
+        config = self.decoder.config
+        assert config is not None
+        pts = state.pts if state is not None and state.pts is not None else config.pts_of(slot)
+        even = config.width + config.width % 2, config.height + config.height % 2
+        return Frame(crop(picture, *even), pts, config.time_base, slot, config.colour)
+
+
+def _facts(state: SceneState) -> FrameFacts:
+    age_s = (state.slot - state.anchor.slot) / float(state.config.frame_rate) if state.anchor else 0.0
+    return FrameFacts(state.slot, state.scale, 4 * state.quality, age_s)

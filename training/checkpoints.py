@@ -1,0 +1,86 @@
+"""What training leaves on disk: a checkpoint to go on from, and the finished weights with their card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from common.errors import SinkError, WeightsError
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a training run stands.
+
+    step : optimiser steps done
+    elapsed_s : training time so far, over all resumed runs
+    seed : of the run; a resumed run keeps it
+    """
+
+    step: int = 0
+    elapsed_s: float = 0.0
+    seed: int = 0
+
+
+def save_checkpoint(
+    path: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """One file, replaced in one go: an interrupted save leaves the old one. SinkError if that fails."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimiser.state[parameter].items():
+            tensors[f"optimiser.{key}.{name}"] = value
+    state = {"step": progress.step, "elapsed_s": progress.elapsed_s, "seed": progress.seed}
+    write_tensors(path, tensors, {"progress": json.dumps(state)})
+
+
+def load_checkpoint(
+    path: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
+) -> Progress:
+    """Fills model, average and optimiser; raises WeightsError if the file is damaged or of another model."""
+    try:
+        with safe_open(path, "pt") as file:
+            state = json.loads(file.metadata()["progress"])
+            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+        model.load_state_dict(_under(tensors, "model."))
+        average.load_state_dict(_under(tensors, "average."))
+        for name, parameter in model.named_parameters():
+            moments = {key: tensors[f"optimiser.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            optimiser.state[parameter] = {
+                key: value if key == "step" else value.to(parameter) for key, value in moments.items()
+            }
+        return Progress(**state)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f"cannot resume from {path}: it is damaged or of another model; delete it to start afresh"
+        ) from error
+
+
+def save_weights(path: Path, model: nn.Module, config: Mapping[str, Any]) -> None:
+    """Finished weights in float16, the model's configuration as JSON in the header under `config`."""
+    tensors = {name: tensor.half() for name, tensor in model.state_dict().items()}
+    write_tensors(path, tensors, {"format": "pt", "family": "bridge", "config": json.dumps(dict(config))})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """A safetensors file that appears only when complete; SinkError if it cannot be written."""
+    partial = path.with_suffix(".partial")
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        save_file(plain, partial, metadata)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise SinkError(f"cannot write {path}: {error}; free some space or choose another folder") from error
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,115 @@
+"""Makes training examples with the real sender: what a receiver would hold, beside the source picture.
+
+    clip -> SenderSession at a random rate -> its state after each frame -> compose -> crops of two frames
+                     ^ anchors arrive when the link has had time to carry them
+
+Clips are visited again and again with other rates, speeds and crops until the time is up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from common.clock import Clock, SystemClock
+from common.config import Config
+from common.errors import SemcastError, SourceError
+from common.ports import Analyzer
+from common.state import SceneState, compose
+from common.types import Feedback, Frame, Picture, UnitKind
+from common.wire import StreamConfig
+from receiver.decoder.conditions import FrameFacts
+from sender.pipeline import SenderSession
+from sender.rate import RateTarget
+from training.clips import list_clips, read_clip
+from training.dataset import Example, ExampleWriter, View, crop_view
+
+RATES_BPS = (6_000, 8_000, 12_000, 16_000, 24_000, 32_000, 48_000, 64_000, 96_000)
+SIDE = 512
+CROP = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PackSettings:
+    """frames : taken from a clip at a time; every : frames between examples; crops : per example frame"""
+
+    frames: int = 72
+    every: int = 9
+    crops: int = 2
+
+
+def facts_of(state: SceneState, freshness: float = 1.0) -> FrameFacts:
+    """The numbers that go with a state's composition."""
+    age = (state.slot - state.anchor.slot) / float(state.config.frame_rate) if state.anchor else 0.0
+    return FrameFacts(state.slot, state.scale, state.quality * 4, age, freshness)
+
+
+def pack(
+    clips: Path, out: Path, minutes: float, analyzer: Analyzer, seed: int = 0, settings: PackSettings = PackSettings(),
+    clock: Clock | None = None,
+) -> int:
+    """Write examples for `minutes`; returns how many. SourceError when the folder holds no clips."""
+    clock = clock or SystemClock()
+    paths, rng = list_clips(clips), np.random.default_rng(seed)
+    end_s, written, turn = clock.now_s() + minutes * 60, 0, 0
+    with ExampleWriter(out, CROP) as writer, Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("examples", total=minutes * 60)
+        while clock.now_s() < end_s:
+            path = paths[int(rng.permutation(len(paths))[0])] if turn >= len(paths) else paths[turn]
+            turn += 1
+            try:
+                for example in _examples(path, analyzer, rng, settings):
+                    writer.add(example)
+                    written += 1
+            except SemcastError as error:
+                bar.console.print(f"{path.name}: {error}")
+            bar.update(task, completed=minutes * 60 - max(0.0, end_s - clock.now_s()), description=f"{written} examples")
+    if not written:
+        raise SourceError(f"no clip in {clips} gave an example")
+    return written
+
+
+def _examples(path: Path, analyzer: Analyzer, rng: np.random.Generator, settings: PackSettings) -> Iterator[Example]:
+    """Crops of pairs of frames of one clip, sent at a random rate."""
+    start = int(rng.integers(0, 60)) if rng.random() < 0.5 else 0
+    clip = read_clip(path, (SIDE, SIDE), settings.frames, start)
+    if len(clip.pictures) < 12:
+        clip = read_clip(path, (SIDE, SIDE), settings.frames, 0)
+    rate_bps = float(rng.choice(RATES_BPS)) * float(rng.uniform(0.8, 1.25))
+    before: View | None = None
+    for index, view in enumerate(_received(clip.pictures, clip.frame_rate, rate_bps, analyzer, int(rng.integers(1 << 16)))):
+        if before is not None and index % settings.every == settings.every - 1:
+            for _ in range(settings.crops):
+                top, left = (16 * int(rng.integers(0, (SIDE - CROP) // 16 + 1)) for _ in range(2))
+                yield Example(path.stem, crop_view(before, top, left, CROP), crop_view(view, top, left, CROP))
+        before = view
+
+
+def _received(
+    pictures: Sequence[Picture], frame_rate: Fraction, rate_bps: float, analyzer: Analyzer, session_number: int
+) -> Iterator[View]:
+    """What a receiver without losses holds, frame by frame."""
+    config = StreamConfig(session_number, SIDE, SIDE, frame_rate, 1 / frame_rate)
+    settings = Config.model_validate({"anchor": {"min_gain_db": 0.05}})
+    session = SenderSession(config, settings, analyzer, RateTarget(rate_bps, float(frame_rate)))
+    frames = [Frame(picture, slot, 1 / frame_rate, slot) for slot, picture in enumerate(pictures)]
+    session.probe(frames[:13])
+    waiting_bytes, room_bytes = 0.0, 0.0
+    try:
+        for frame in frames:
+            step = session.step(frame)
+            anchors = [len(unit.data) for unit in step.units if unit.kind is UnitKind.ANCHOR]
+            waiting_bytes += sum(anchors)
+            room_bytes = settings.anchor.max_share * rate_bps / 8 / float(frame_rate) if waiting_bytes > 0 else 0.0
+            waiting_bytes = max(0.0, waiting_bytes - room_bytes)
+            if session.flight is not None and waiting_bytes == 0:
+                session.on_feedback(Feedback(0, anchors=(session.flight.anchor.anchor_id,)))
+            yield View(frame.picture, compose(step.state), facts_of(step.state))
+    finally:
+        session.close()
