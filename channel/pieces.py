@@ -34,6 +34,10 @@ _MIN_PIECE_BYTES = 64
 _MIN_SYMBOLS = 3
 """An urgent protected unit is cut in at least so many symbols: one repair then costs a third of it."""
 
+_RESERVE_FROM_REPAIRS = 3
+"""With so many repair symbols one is not counted on: K symbols fail to solve in 1 case of 300 (measured), and
+a request to send a lost one again may itself be lost."""
+
 _RECORD_HEADER_BYTES = 12
 """More than any record header of `common.datagram` takes."""
 
@@ -147,7 +151,8 @@ def _cut_with_copy(unit: EncodedUnit) -> CutUnit:
 def _cut_symbols(unit: EncodedUnit, block_id: int, limit_bytes: int, repair_ratio: float) -> CutUnit:
     symbols = protect(unit.data, fit_symbol_bytes(len(unit.data), limit_bytes), repair_ratio)
     repairs = [symbol for symbol in symbols if symbol.is_repair]
-    protection = Protection(spare=len(repairs))
+    reserve = int(len(repairs) >= _RESERVE_FROM_REPAIRS)
+    protection = Protection(spare=len(repairs) - reserve)
     return CutUnit(
         tuple(_piece(unit, FecPiece(block_id, s), protection) for s in symbols if not s.is_repair),
         tuple(_piece(unit, FecPiece(block_id, s), protection, Account.FEC) for s in repairs),

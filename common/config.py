@@ -207,8 +207,6 @@ class SenderSettings(_Section):
     """Seconds of the rate that the first key frame may take; less shows the first picture sooner and blurs it."""
     config_interval_s: float = Field(1.5, gt=0.0, le=2.0)
     """How often the stream configuration is repeated for late joiners."""
-    start_key_s: float = Field(0.5, gt=0.0, le=10.0)
-    """Link time that the very first picture may take: longer is sharper, and later."""
 
 
 class Config(_Section):

@@ -1,4 +1,4 @@
-"""What training leaves on disk: a checkpoint to go on from, and the finished weights with their card."""
+"""What an interrupted training run leaves on disk, to go on from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -40,7 +39,7 @@ def save_checkpoint(
         for key, value in optimiser.state[parameter].items():
             tensors[f"optimiser.{key}.{name}"] = value
     state = {"step": progress.step, "elapsed_s": progress.elapsed_s, "seed": progress.seed}
-    write_tensors(path, tensors, {"progress": json.dumps(state)})
+    _write(path, tensors, {"progress": json.dumps(state)})
 
 
 def load_checkpoint(
@@ -65,13 +64,7 @@ def load_checkpoint(
         ) from error
 
 
-def save_weights(path: Path, model: nn.Module, config: Mapping[str, Any]) -> None:
-    """Finished weights in float16, the model's configuration as JSON in the header under `config`."""
-    tensors = {name: tensor.half() for name, tensor in model.state_dict().items()}
-    write_tensors(path, tensors, {"format": "pt", "family": "bridge", "config": json.dumps(dict(config))})
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """A safetensors file that appears only when complete; SinkError if it cannot be written."""
     partial = path.with_suffix(".partial")
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}

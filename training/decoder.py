@@ -20,11 +20,12 @@ from rich.progress import Progress as ProgressBar
 
 from common.clock import Clock, SystemClock
 from common.errors import SinkError
-from receiver.decoder.model import TinyBridge
+from common.labelnet import LabelNet
+from common.weights import save_weights
+from receiver.decoder.model import FAMILY, TinyBridge
 from receiver.decoder.synth import DeviceName, pick_device
-from training.checkpoints import Progress, save_weights
+from training.checkpoints import Progress
 from training.dataset import Batch, ExampleSet
-from training.losses import Features
 from training.trainer import Trainer, TrainSettings
 from training.validation import Scores
 
@@ -38,7 +39,7 @@ def train_decoder(
     device: DeviceName = "auto",
     seed: int = 0,
     settings: TrainSettings | None = None,
-    features: Features | None = None,
+    judge: LabelNet | None = None,
     model: TinyBridge | None = None,
     clock: Clock | None = None,
 ) -> Path:
@@ -46,7 +47,7 @@ def train_decoder(
 
     data : folder of `training.dataset` shards
     resume : go on from the checkpoint in `out` if there is one; without it training starts afresh
-    features : perceptual feature maps, see losses.Features; None trains without that term
+    judge : label network whose features tell what pictures look like; None trains without that term
     model : the network to train, by default a new TinyBridge
     Returns the path of the weights. SourceError without examples, SinkError where `out` is not writable.
     """
@@ -54,7 +55,7 @@ def train_decoder(
     torch.set_num_threads(settings.threads)
     torch.manual_seed(seed)
     _make_folder(out)
-    trainer = Trainer(model or TinyBridge(), pick_device(device), settings, features, seed)
+    trainer = Trainer(model or TinyBridge(), pick_device(device), settings, judge, seed)
     sets = ExampleSet(data, held_out=False), ExampleSet(data, held_out=True)
     checkpoint = out / "tiny.checkpoint.safetensors"
     if resume and checkpoint.exists():
@@ -62,7 +63,7 @@ def train_decoder(
     _run(trainer, sets[0], minutes * 60, out, checkpoint, clock or SystemClock())
     scores = trainer.scores(sets[1])
     path = out / "tiny.safetensors"
-    save_weights(path, trainer.average, dict(trainer.average.config))
+    save_weights(path, trainer.average.state_dict(), trainer.average.settings, FAMILY)
     (out / "tiny.md").write_text(_card(trainer, len(sets[0]), len(sets[1]), scores), "utf-8")
     return path
 
@@ -72,7 +73,7 @@ def _run(
 ) -> None:
     s, began_s, done_s = trainer.settings, clock.now_s(), trainer.progress.elapsed_s
     saved_s = began_s
-    sums: dict[str, float] = {}
+    recent: dict[str, list[float]] = {}
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
     with (
         ProgressBar(*columns, console=Console(stderr=True)) as bar,
@@ -86,13 +87,14 @@ def _run(
             terms = trainer.step(batch, rng, elapsed_s / limit_s)
             step = trainer.progress.step + 1
             trainer.progress = Progress(step, elapsed_s, trainer.progress.seed)
-            sums = {name: sums.get(name, 0.0) + value for name, value in terms.items()}
+            for name, value in terms.items():
+                recent.setdefault(name, []).append(value)
             if step % s.report_steps == 0:
-                means = {name: round(value / s.report_steps, 5) for name, value in sums.items()}
+                means = {name: round(sum(values) / len(values), 5) for name, values in recent.items()}
                 log.write(json.dumps({"step": step, "elapsed_s": round(elapsed_s, 1), **means}) + "\n")
                 log.flush()
                 bar.update(task, completed=elapsed_s, description=f"step {step}  loss {means['loss']:.4f}")
-                sums = {}
+                recent = {}
             if clock.now_s() - saved_s >= s.checkpoint_s:
                 trainer.save(checkpoint)
                 saved_s = clock.now_s()
@@ -144,7 +146,7 @@ def _card(trainer: Trainer, examples: int, held_out: int, scores: Scores) -> str
             "# tiny: bridge decoder",
             "",
             f"Predicts a picture from what the receiver holds; {parameters:.2f} M parameters, float16.",
-            "Configuration: `" + json.dumps(dict(trainer.model.config)) + "`",
+            "Configuration: `" + json.dumps(trainer.model.settings) + "`",
             "",
             "- Licence of the weights: Apache-2.0.",
             f"- Data: {examples} training and {held_out} held-out pairs of crops, made with the real sender",

@@ -17,7 +17,7 @@ from torch import Tensor
 from receiver.decoder.conditions import LUMA_PHASES
 
 Features = Callable[[Tensor], Sequence[Tensor]]
-"""R'G'B' [N,3,H,W] in 0..1 -> feature maps, fine to coarse."""
+"""Packed picture [N,6,H/2,W/2] -> feature maps, fine to coarse: `LabelNet.features`."""
 
 _SSIM_WINDOW = 7
 _C1, _C2 = 0.01**2 * 4, 0.03**2 * 4
@@ -44,14 +44,6 @@ class LossWeights:
 def luma(x: Tensor) -> Tensor:
     """[N,6,H/2,W/2] -> [N,1,H,W]."""
     return F.pixel_shuffle(x[:, :LUMA_PHASES], 2)
-
-
-def rgb(x: Tensor) -> Tensor:
-    """[N,6,H/2,W/2] YCbCr (BT.709, limited range) -> R'G'B' [N,3,H,W], 0..1 with overshoot."""
-    y = (luma(x) * 128 + 112) / 219
-    chroma = F.interpolate(x[:, LUMA_PHASES:], scale_factor=2, mode="nearest") * (128 / 224)
-    cb, cr = chroma[:, :1], chroma[:, 1:]
-    return torch.cat([y + 1.5748 * cr, y - 0.1873 * cb - 0.4681 * cr, y + 1.8556 * cb], 1)
 
 
 def charbonnier(x: Tensor, truth: Tensor, weight: Tensor | float = 1.0) -> Tensor:
@@ -147,7 +139,7 @@ def total(
     }
     if features is not None:
         with torch.no_grad():
-            wanted = features(rgb(truth))
-        terms["features"] = feature_distance(features(rgb(x)), wanted)
+            wanted = features(truth)
+        terms["features"] = feature_distance(features(x), wanted)
     loss = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
     return loss, {name: float(term.detach()) for name, term in terms.items()}

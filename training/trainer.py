@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.labelnet import LabelNet
 from receiver.decoder import bridge
 from receiver.decoder.conditions import Conditions, Observation, assemble, to_samples, to_units
 from receiver.decoder.model import TinyBridge
@@ -70,10 +71,11 @@ class Trainer:
         model: TinyBridge,
         device: torch.device,
         settings: TrainSettings,
-        features: Features | None,
+        judge: LabelNet | None,
         seed: int,
     ) -> None:
-        self.device, self.settings, self._features = device, settings, features
+        self.device, self.settings = device, settings
+        self._features: Features | None = judge.to(device).features if judge else None
         self.model: TinyBridge = model.to(device=device, memory_format=torch.channels_last).train()
         self.average: TinyBridge = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
@@ -160,7 +162,7 @@ class Trainer:
         torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
 
     def _autocast(self) -> torch.autocast:
-        # Without matrix units in the CPU, the backward pass in bfloat16 is several times slower than in float32.
+        # On a CPU without matrix units, backward in bfloat16 is several times slower than float32.
         wanted = self.device.type == "cuda" or torch.cpu._is_amx_tile_supported()
         return torch.autocast(self.device.type, torch.bfloat16, enabled=wanted)
 

@@ -12,7 +12,7 @@ from receiver.decoder.conditions import LUMA_PHASES, FrameFacts, assemble, to_sa
 from receiver.decoder.model import TinyBridge
 from receiver.decoder.synth import run_bridge
 from training.dataset import Batch, ExampleSet, with_previous
-from training.losses import Features, bands, feature_distance, luma, rgb, structure, texture
+from training.losses import Features, bands, feature_distance, luma, structure, texture
 
 BATCH = 8
 
@@ -96,7 +96,7 @@ def _errors(x: Tensor, truth: Tensor, features: Features | None) -> Tensor:
     grey, true_grey = luma(x), luma(truth)
     distance = math.nan
     if features is not None:
-        distance = float(feature_distance(features(rgb(x)), features(rgb(truth))))
+        distance = float(feature_distance(features(x), features(truth)))
     terms = weighted, structure(grey, true_grey), texture(bands(grey), bands(true_grey)), distance
     return torch.tensor([float(term) for term in terms], dtype=torch.float64)
 

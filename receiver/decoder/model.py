@@ -13,7 +13,7 @@ an untrained network paints exactly the base picture.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,9 @@ from receiver.decoder.conditions import (
     UNITS,
     Conditions,
 )
+
+FAMILY = "bridge"
+"""Of weights files that fit here."""
 
 _LEAK = 0.1
 _SCALAR_WIDTH = 64
@@ -114,6 +117,11 @@ class TinyBridge(ModelMixin, ConfigMixin):
         self.quarter_out = BlockRow(quarter, up_blocks[1])
         self.head = nn.Conv2d(quarter, 4 * 2 * PICTURE_CHANNELS, 3, padding=1)
         self._start_as_base_picture()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments to build this network again, JSON values only."""
+        return {key: value for key, value in dict(self.config).items() if not key.startswith("_")}
 
     def _start_as_base_picture(self) -> None:
         nn.init.zeros_(self.head.weight)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, Self, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.errors import ConfigError, WeightsError
 from common.types import Picture
@@ -31,7 +31,7 @@ from receiver.decoder.conditions import (
     to_samples,
     unpack,
 )
-from receiver.decoder.model import TinyBridge
+from receiver.decoder.model import FAMILY, TinyBridge
 
 if TYPE_CHECKING:
     from common.state import Composition
@@ -200,10 +200,9 @@ def uncertainty_of(log_variance: Tensor) -> NDArray[np.uint8]:
 
 def load_model(name_or_path: str) -> TinyBridge:
     """The network in a safetensors file, float32; WeightsError if it is missing or of another family."""
-    weights = load_weights(name_or_path)
-    settings = {key: value for key, value in weights.config.items() if not key.startswith("_")}
+    weights = load_weights(name_or_path, FAMILY)
     try:
-        model: TinyBridge = TinyBridge(**settings)
+        model: TinyBridge = TinyBridge(**weights.config)
         model.load_state_dict({name: tensor.float() for name, tensor in weights.tensors.items()})
     except (TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(
@@ -214,7 +213,9 @@ def load_model(name_or_path: str) -> TinyBridge:
 
 def _prepared(model: TinyBridge, device: torch.device, dtype: torch.dtype) -> TinyBridge:
     model = model.eval().requires_grad_(False)
-    return cast(TinyBridge, model.to(device=device, dtype=dtype, memory_format=torch.channels_last))
+    # Not model.to(...): diffusers warns of any change of dtype there.
+    moved = nn.Module.to(model, device=device, dtype=dtype)
+    return cast(TinyBridge, nn.Module.to(moved, memory_format=torch.channels_last))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

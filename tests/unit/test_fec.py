@@ -104,6 +104,30 @@ def test_symbols_of_another_block_are_refused() -> None:
         block.add(FecSymbol(500, 1 << 16, b"x" * 104))
 
 
+class _NeverSolves:
+    """Stands in for the library's decoder; counts what reaches it."""
+
+    def __init__(self) -> None:
+        self.packets: list[bytes] = []
+
+    def with_defaults(self, transfer_bytes: int, symbol_bytes: int) -> _NeverSolves:
+        return self
+
+    def decode(self, packet: bytes) -> None:
+        self.packets.append(packet)
+
+
+def test_a_block_that_does_not_solve_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = _NeverSolves()
+    monkeypatch.setattr("common.fec.Decoder", decoder)
+    block = FecBlock(320, 32)
+    with pytest.raises(BitstreamError, match="does not solve"):
+        for esi in range(1000):
+            for _ in range(2):
+                block.add(FecSymbol(320, esi, bytes(32)))
+    assert len(decoder.packets) == 10 + 64
+
+
 def test_protect_refuses_nothing_and_too_much() -> None:
     for unit in (b"", b"x" * (MAX_BLOCK_BYTES + 1)):
         with pytest.raises(BitstreamError):

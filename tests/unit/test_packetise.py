@@ -24,7 +24,7 @@ from common.datagram import (
     parse_feedback,
 )
 from common.errors import BitstreamError
-from common.fec import FecSymbol, protect
+from common.fec import protect
 from common.types import Datagram, EncodedUnit, Feedback, UnitKind
 from receiver.reassembly import Reassembler, ReassemblyConfig
 
@@ -438,14 +438,6 @@ def test_incomplete_units_are_bounded_in_number_bytes_and_age() -> None:
         greedy.push(Datagram(pack_datagram(number, [piece]), 0.0))
         assert greedy.stats.partial_bytes <= 1024 * 1024
     assert _drops(greedy)["contradiction"] + _drops(greedy).get("evicted", 0) > 0
-
-
-def test_symbols_that_never_solve_are_given_up() -> None:
-    chooser, reassembler = random.Random(1), Reassembler()
-    for esi in range(3, 400):
-        symbol = FecSymbol(96, 60_000 + esi if esi % 2 else 3, chooser.randbytes(32))
-        reassembler.push(Datagram(pack_datagram(esi, [FecPiece(1, symbol)]), 0.0))
-    assert reassembler.stats.partial_bytes < 100 * 32
 
 
 def test_pieces_of_a_finished_unit_start_nothing_new() -> None:

@@ -1,0 +1,245 @@
+"""`semcast demo`: the whole link on one clip, with everything it leaves behind.
+
+Writes to the output folder: received.mkv (lossless), side_by_side.mp4, link.sgv (what crossed), report.json, report.html.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from benchmarks.files import open_input, open_sender
+from benchmarks.html import write_html
+from benchmarks.link import WIRE_BYTES, Link, LinkResult, layer_totals
+from benchmarks.measure import Instruments, Measured, measure
+from benchmarks.report import (
+    Deadline,
+    Event,
+    Freezes,
+    Quality,
+    Rate,
+    Report,
+    Source,
+    StageLatency,
+    Uncertainty,
+    print_report,
+    versions,
+    write_report,
+)
+from benchmarks.timeline import Snapshot, Timeline, choose_snapshots
+from common.clock import SystemClock
+from common.colour import crop
+from common.config import Config
+from common.container import SgvWriter
+from common.errors import SinkError, SourceError
+from common.labelnet import feature_distance, load_labelnet
+from common.quality import ause, coverage
+from common.stats import FreezeSummary, find_freezes
+from common.types import Colour, Frame, Picture
+from receiver.decoder.synth import UNCERTAINTY_PER_LEVEL
+from receiver.painter import open_painter
+from receiver.pipeline import ReceiverSession, Shown
+from receiver.sinks import Ffv1Sink, Mp4Sink, SideBySideSink
+from sender.labels import LabelAnalyzer
+from sender.sources import VideoSource
+
+MEASURED_FRAMES = 600
+"""Pictures kept for the metrics that need whole clips; longer runs are measured on their first part."""
+
+Series = NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class Record:
+    """What is kept of a run, one entry per frame slot."""
+
+    source: list[Picture] = field(default_factory=list)
+    output: list[Picture] = field(default_factory=list)
+    base: list[Picture] = field(default_factory=list)
+    guide: list[Picture] = field(default_factory=list)
+    uncertainty: list[NDArray[np.uint8] | None] = field(default_factory=list)
+    levels: list[str] = field(default_factory=list)
+    fresh_s: list[float] = field(default_factory=list)
+    pts_s: list[float] = field(default_factory=list)
+    late: int = 0
+
+    def add(self, frame: Frame, shown: Shown, shown_s: float) -> None:
+        """Take note of one picture beside its source."""
+        self.levels.append(shown.level)
+        self.pts_s.append(frame.time_s)
+        self.late += shown.late
+        if not shown.concealed:
+            self.fresh_s.append(shown_s)
+        if len(self.source) >= MEASURED_FRAMES:
+            return
+        size = (frame.picture.width, frame.picture.height)
+        picture = shown.frame.picture
+        held = self.base[-1] if self.base else picture, self.guide[-1] if self.guide else picture
+        scene = shown.scene
+        self.source.append(frame.picture)
+        self.output.append(picture)
+        self.base.append(crop(scene.base, *size) if scene else held[0])
+        self.guide.append(crop(scene.guide, *size) if scene else held[1])
+        self.uncertainty.append(shown.uncertainty)
+
+
+def run_demo(source_name: str | None, out: Path, config: Config, seconds: float | None = None) -> Report:
+    """Run the link on a source, write the results to `out`, print the report (the last line is JSON)."""
+    _make_folder(out)
+    with open_input(source_name, config, seconds) as source:
+        record, result, session, duration_s = _run(source, out, config)
+        report, timeline = _evaluate(source, config, record, result, session, duration_s)
+    write_report(report, out)
+    write_html(report, timeline, out)
+    Console(stderr=True).print(f"see {out / 'report.html'} and {out / 'side_by_side.mp4'}")
+    print_report(report)
+    return report
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"cannot make {out}: {error.strerror}; choose another folder with --out") from error
+
+
+def _run(source: VideoSource, out: Path, config: Config) -> tuple[Record, LinkResult, ReceiverSession, float]:
+    sender = open_sender(source, config)
+    stream = sender.config
+    settings = config.receiver
+    size = (stream.coded_height, stream.coded_width)
+    painter = open_painter(settings.decoder, settings.steps, settings.device, stream.seed, size)
+    session = ReceiverSession(settings, painter, SystemClock())
+    record = Record()
+    args = (stream.frame_rate, stream.time_base, stream.colour)
+    with (
+        Ffv1Sink(out / "received.mkv", *args) as received,
+        Mp4Sink(out / "side_by_side.mp4", *args) as mp4,
+        SgvWriter(out / "link.sgv") as link_file,
+        Progress(console=Console(stderr=True)) as bar,
+    ):
+        both, task = SideBySideSink(mp4), bar.add_task("link", total=source.frame_count)
+
+        def on_shown(frame: Frame, shown: Shown, shown_s: float) -> None:
+            received.show(Frame(shown.frame.picture, frame.pts, frame.time_base, frame.slot, frame.colour))
+            both.show_pair(frame, shown.frame, "source", shown.level)
+            record.add(frame, shown, shown_s)
+            _advance(bar, task, frame)
+
+        link = Link(config, sender, session, SystemClock(), lambda frame, step: None, on_shown, link_file)
+        result = link.run(source)
+    sender.close()
+    if not record.levels:
+        raise SourceError(f"{source.name}: no picture came through the link; is the channel all loss?")
+    return record, result, session, record.pts_s[-1] + float(1 / stream.frame_rate)
+
+
+def _advance(bar: Progress, task: TaskID, frame: Frame) -> None:
+    bar.update(task, completed=frame.slot + 1)
+
+
+# --- evaluation ---------------------------------------------------------------------------------------------------
+
+
+def _evaluate(
+    source: VideoSource, config: Config, record: Record, result: LinkResult, session: ReceiverSession, duration_s: float
+) -> tuple[Report, Timeline]:
+    measured = _qualities(record, source.frame_rate)
+    frame_s = float(1 / source.frame_rate)
+    freezes = find_freezes(record.fresh_s, frame_s)
+    events = [Event(pts_s=round(at, 4), kind=kind) for at, kind in result.events]  # type: ignore[arg-type]
+    events += [Event(pts_s=round(start, 4), kind="digest_mismatch") for start, _ in session.decoder.mismatches]
+    means, maps = _uncertainties(record)
+    report = Report(
+        config=config.as_dict(), versions=versions(),
+        source=Source(frames=len(record.levels), fps=float(source.frame_rate), width=source.width,
+                      height=source.height, duration_s=duration_s),
+        rate=Rate(kbps_payload=result.sent_bytes * 8 / duration_s / 1e3,
+                  kbps_onwire=(result.sent_bytes + WIRE_BYTES * result.datagrams) * 8 / duration_s / 1e3,
+                  bytes_by_layer=layer_totals(result)),
+        quality=Quality(**{name: m.means for name, m in measured.items()}),
+        latency={name: StageLatency.of(latency) for name, latency in session.timer.summaries().items()},
+        deadline=Deadline(budget_ms=config.receiver.budget_ms, miss_ratio=record.late / len(record.levels)),
+        levels=dict(Counter(record.levels)), events=sorted(events, key=lambda event: event.pts_s),
+        uncertainty=maps, freezes=Freezes.of(FreezeSummary.of(freezes)),
+        digest_mismatches=len(session.decoder.mismatches), channel=_jsonable(result.channel),
+    )  # fmt: skip
+    return report, _timeline(report, record, result, measured, means, freezes, config, source.colour)
+
+
+def _jsonable(values: dict[str, object]) -> dict[str, object]:
+    return {name: dict(value) if isinstance(value, dict) else value for name, value in values.items()}
+
+
+def _qualities(record: Record, frame_rate: Fraction) -> dict[str, Measured]:
+    net, labels = load_labelnet(), LabelAnalyzer()
+    instruments = Instruments(
+        label=labels.label, feature_distance=lambda a, b: feature_distance(a, b, net), stride=8
+    )  # fmt: skip
+    series = {"output": record.output, "base": record.base, "guide": record.guide}
+    return {name: measure(record.source, pictures, frame_rate, instruments) for name, pictures in series.items()}
+
+
+def _uncertainties(record: Record) -> tuple[Series, Uncertainty]:
+    """Mean uncertainty per slot (0..1, NaN without a map), and how well the maps tell the error."""
+    per_slot = np.full(len(record.levels), np.nan)
+    errors, sigmas = [], []
+    for index, (source, output, sigma) in enumerate(zip(record.source, record.output, record.uncertainty, strict=True)):
+        if sigma is None:
+            continue
+        per_slot[index] = float(sigma.mean()) / 255
+        if index % 4 == 0:
+            errors.append(_cell_error(source, output, sigma.shape))
+            rows, cols = errors[-1].shape
+            sigmas.append(sigma[:rows, :cols].astype(np.float64) / UNCERTAINTY_PER_LEVEL)
+    if not errors:
+        return per_slot, Uncertainty()
+    error, sigma_all = np.concatenate([e.ravel() for e in errors]), np.concatenate([s.ravel() for s in sigmas])
+    return per_slot, Uncertainty(
+        mean=float(np.nanmean(per_slot)), coverage90=coverage(error, np.maximum(sigma_all, 0.25), 0.9),
+        ause=ause(error, sigma_all),
+    )  # fmt: skip
+
+
+def _cell_error(source: Picture, output: Picture, shape: tuple[int, ...]) -> Series:
+    """Root-mean-square luma error per whole 8x8 cell."""
+    rows, cols = min(shape[0], source.height // 8), min(shape[1], source.width // 8)
+    difference = source.y[: rows * 8, : cols * 8].astype(np.float64) - output.y[: rows * 8, : cols * 8]
+    cells: Series = np.sqrt(np.square(difference).reshape(rows, 8, cols, 8).mean(axis=(1, 3)))
+    return cells
+
+
+def _timeline(
+    report: Report, record: Record, result: LinkResult, measured: dict[str, Measured], uncertainty: Series,
+    freezes: Sequence[object], config: Config, colour: Colour,
+) -> Timeline:
+    count = min(len(record.source), len(result.layer_bytes))
+    names = sorted({name for layers in result.layer_bytes for name in layers})
+    pts_s = np.array(record.pts_s[:count])
+    cuts = [event.pts_s for event in report.events if event.kind == "cut"]
+    snapshots = []
+    for slot, title in choose_snapshots(pts_s, cuts):
+        sigma = record.uncertainty[slot]
+        heat = None if sigma is None else sigma.astype(np.float32) / 255
+        snapshots.append(
+            Snapshot(float(pts_s[slot]), title, record.levels[slot], record.source[slot], record.output[slot],
+                     record.guide[slot], record.base[slot], heat)
+        )  # fmt: skip
+    latency_ms = np.array([s * 1e3 for s in result.latency_s[:count]])
+    return Timeline(
+        pts_s, {n: np.array([layers.get(n, 0) for layers in result.layer_bytes[:count]]) for n in names},
+        {name: m.psnr_yuv[:count] for name, m in measured.items()},
+        {name: m.ms_ssim[:count] for name, m in measured.items()}, latency_ms, record.levels[:count],
+        None if np.isnan(uncertainty[:count]).all() else uncertainty[:count], report.events, freezes,  # type: ignore[arg-type]
+        config.stream.bitrate_bps / 1e3, config.receiver.budget_ms, snapshots, colour,
+    )  # fmt: skip
+
+

@@ -1,0 +1,210 @@
+"""Sender to a file, receiver from a file, and what a file holds."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import chain, islice
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from benchmarks.link import PROBE_FRAMES
+from benchmarks.overlay import OVERLAYS, overlaid
+from common.clock import SystemClock
+from common.config import Config
+from common.container import MAGIC, SgvWriter, read_sgv
+from common.errors import BitstreamError, SourceError, UsageError
+from common.ports import Analyzer
+from common.state import compose, picture_digest
+from common.types import Feedback, UnitKind
+from common.wire import AnchorUnit, StreamConfig, is_key, kind_of, parse_unit
+from receiver.chain import SceneDecoder
+from receiver.painter import open_painter
+from receiver.pipeline import ReceiverSession
+from receiver.sinks import Ffv1Sink
+from sender.labels import BlankAnalyzer, LabelAnalyzer
+from sender.pipeline import SenderSession
+from sender.rate import RateTarget
+from sender.sources import VideoSource, open_source
+
+
+def open_sender(source: VideoSource, config: Config) -> SenderSession:
+    """A sender for everything that `source` will deliver."""
+    stream = StreamConfig(
+        zlib.crc32(f"{source.name} {config.stream.seed}".encode()) & 0xFFFF, source.width, source.height,
+        source.frame_rate, source.time_base, source.colour, config.stream.seed,
+    )  # fmt: skip
+    analyzer: Analyzer = LabelAnalyzer(threads=config.sender.threads) if config.semantics.enabled else BlankAnalyzer()
+    return SenderSession(stream, config, analyzer, RateTarget(config.stream.bitrate_bps, float(source.frame_rate)))
+
+
+def open_input(source: str | None, config: Config, seconds: float | None) -> VideoSource:
+    """The source at the configured size."""
+    size = config.stream.size
+    return open_source(source, "auto" if size is None else (size.width, size.height), seconds)
+
+
+def encode_file(source_name: str, out: Path, config: Config, seconds: float | None = None) -> None:
+    """Encode a source to `out` and print what it took; the last line is JSON."""
+    console = Console(stderr=True)
+    base_digest, cuts, slots = 0, 0, 0
+    with open_input(source_name, config, seconds) as source, SgvWriter(out) as writer, Progress(console=console) as bar:
+        sender = open_sender(source, config)
+        task = bar.add_task("encode", total=source.frame_count)
+        frames = iter(source)
+        first = list(islice(frames, PROBE_FRAMES))
+        if not first:
+            raise SourceError(f"{source.name} holds no picture")
+        sender.probe(first)
+        last_s = 0.0
+        for frame in chain(first, frames):
+            step = sender.step(frame)
+            complete = writer.write(step.units, sender.target.picture_bytes)
+            anchors = tuple(_anchor_id(unit.data) for unit in complete)
+            if anchors:
+                sender.on_feedback(Feedback(0, anchors=anchors))
+            if step.units:
+                base_digest = zlib.crc32(picture_digest(compose(step.state).base).to_bytes(4, "big"), base_digest)
+            cuts += "cut" in step.events
+            slots, last_s = frame.slot + 1, frame.time_s
+            bar.update(task, completed=slots)
+        rate, size = source.frame_rate, (source.width, source.height)
+        sender.close()
+    duration_s = max(last_s + float(1 / rate), float(1 / rate))
+    document = {
+        "file": out.name, "frames": slots, "width": size[0], "height": size[1], "fps": float(rate),
+        "bytes": writer.bytes_written, "kbps": round(writer.bytes_written * 8 / duration_s / 1e3, 3),
+        "target_kbps": config.stream.bitrate_bps / 1e3, "cuts": cuts, "base_digest": f"{base_digest:08x}",
+    }  # fmt: skip
+    print(json.dumps(document))
+
+
+def _anchor_id(data: bytes) -> int:
+    unit = parse_unit(data, 0, 0)
+    assert isinstance(unit, AnchorUnit)
+    return unit.anchor_id
+
+
+def decode_file(path: Path, out: Path, config: Config, overlay: str = "none") -> None:
+    """Decode a `.sgv` file to lossless video: one picture per frame slot. The last line printed is JSON.
+
+    A file that is cut short gives the pictures up to there, then a BitstreamError.
+    """
+    if overlay not in OVERLAYS:
+        raise UsageError(f"overlay {overlay!r} is not known: use one of {', '.join(OVERLAYS)}")
+    units = read_sgv(path)
+    stream = _first_config(units, path)
+    session = ReceiverSession(
+        config.receiver, open_painter(config.receiver.decoder, config.receiver.steps, config.receiver.device,
+                                      stream.seed, (stream.coded_height, stream.coded_width)), SystemClock(),
+    )  # fmt: skip
+    sink = Ffv1Sink(out, stream.frame_rate, stream.time_base, stream.colour)
+    levels: Counter[str] = Counter()
+    digest, shown_slot, broken = 0, 0, None
+    with sink:
+        pending = chain([_repacked(stream)], units)
+        try:
+            for unit in pending:
+                session.receive(unit, 0.0)
+                while shown_slot < session.decoder.newest_slot:
+                    digest = _show(session, shown_slot, sink, overlay, levels, digest)
+                    shown_slot += 1
+        except BitstreamError as error:
+            broken = error
+        while shown_slot <= session.decoder.newest_slot:
+            digest = _show(session, shown_slot, sink, overlay, levels, digest)
+            shown_slot += 1
+    print(json.dumps({
+        "file": out.name, "frames": shown_slot, "levels": dict(levels), "base_digest": f"{digest:08x}",
+        "damaged_units": session.decoder.counts["damaged"], "digest_mismatches": len(session.decoder.mismatches),
+    }))  # fmt: skip
+    if broken is not None:
+        raise BitstreamError(f"{broken}; the {shown_slot} frames before that are in {out}")
+
+
+def _first_config(units: "object", path: Path) -> StreamConfig:
+    for unit in units:  # type: ignore[attr-defined]
+        if len(unit) >= 6 and kind_of(unit) is UnitKind.CONFIG:
+            parsed = parse_unit(unit, 0, 0)
+            return parsed.config  # type: ignore[union-attr]
+        break
+    raise BitstreamError(f"{path} does not start with a stream configuration")
+
+
+def _repacked(stream: StreamConfig) -> bytes:
+    from common.wire import pack_config
+
+    return pack_config(stream, 0).data
+
+
+def _show(
+    session: ReceiverSession, slot: int, sink: Ffv1Sink, overlay: str, levels: Counter[str], digest: int
+) -> int:
+    shown = session.paint(slot)
+    levels[shown.level] += 1
+    sink.show(overlaid(shown, overlay))
+    if shown.scene is None:
+        return digest
+    return zlib.crc32(picture_digest(compose_base(shown)).to_bytes(4, "big"), digest)
+
+
+def compose_base(shown: "object") -> "object":
+    return shown.scene.base  # type: ignore[attr-defined]
+
+
+def describe_file(path: Path, json_only: bool) -> None:
+    """Print what a `.sgv` file holds; the last line is JSON."""
+    decoder = SceneDecoder()
+    layers: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    keys: list[int] = []
+    digest = 0
+    for data in read_sgv(path):
+        before = decoder.counts["frame"]
+        decoder.push(data, 0.0)
+        kinds[kind_of(data).name.lower()] += 1
+        layers[kind_of(data).name.lower()] += len(data)
+        if kind_of(data) is UnitKind.FRAME and is_key(data):
+            keys.append(decoder.newest_slot)
+        if decoder.counts["frame"] > before:
+            scene = decoder.scene_at(decoder.newest_slot)
+            if scene is not None:
+                digest = zlib.crc32(picture_digest(compose(scene).base).to_bytes(4, "big"), digest)
+    if decoder.config is None:
+        raise BitstreamError(f"{path} holds no stream configuration")
+    document = _document(path, decoder, layers, kinds, keys, digest)
+    if not json_only:
+        _print_table(document)
+    print(json.dumps(document))
+
+
+def _document(
+    path: Path, decoder: SceneDecoder, layers: Counter[str], kinds: Counter[str], keys: Sequence[int], digest: int
+) -> dict[str, object]:
+    stream = decoder.config
+    assert stream is not None
+    frames = decoder.newest_slot + 1
+    size = path.stat().st_size
+    duration_s = float(Fraction(frames) / stream.frame_rate)
+    layers["container"] = size - sum(layers.values())
+    return {
+        "file": path.name, "version": MAGIC[3], "width": stream.width, "height": stream.height,
+        "fps": float(stream.frame_rate), "frames": frames, "duration_s": round(duration_s, 4), "bytes": size,
+        "kbps": round(size * 8 / duration_s / 1e3, 3), "units": dict(kinds), "bytes_by_layer": dict(layers),
+        "anchors": decoder.counts["anchor"], "key_frames": list(keys), "base_digest": f"{digest:08x}",
+        "colour": {"matrix": stream.colour.matrix, "full_range": stream.colour.full_range},
+        "damaged_units": decoder.counts["damaged"], "seed": stream.seed, "session": stream.session,
+    }  # fmt: skip
+
+
+def _print_table(document: dict[str, object]) -> None:
+    table = Table(title=str(document["file"]), show_header=False)
+    for name, value in document.items():
+        table.add_row(name, json.dumps(value))
+    Console().print(table)

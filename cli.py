@@ -1,0 +1,242 @@
+"""`semcast`: the one place that puts sender, channel and receiver together.
+
+Exit codes: 0 done, 1 failed, 2 usage. Logs go to stderr, results to stdout; the last stdout line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from common.config import Config, load_config
+from common.errors import SemcastError, UsageError
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Real-time generative semantic video link. Try: semcast demo --out out/demo",
+)  # fmt: skip
+train_app = typer.Typer(no_args_is_help=True, help="Make the weights: pack examples, train the decoder, the label network.")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure. Try: semcast bench latency")
+app.add_typer(train_app, name="train")
+app.add_typer(bench_app, name="bench")
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file, TOML.", metavar="FILE.toml")]
+Overrides = Annotated[list[str], typer.Option("--set", help="One setting, e.g. --set anchor.max_age_s=6", metavar="SECTION.KEY=VALUE")]
+Bitrate = Annotated[str | None, typer.Option("--bitrate", help="Target rate, e.g. 24k or 1.5M.")]
+SizeOption = Annotated[str | None, typer.Option("--size", help="Coded size WxH (the whole picture scaled), or auto.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="Processor threads of each end.")]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
+Budget = Annotated[str | None, typer.Option("--budget-ms", help="Time for one picture at the receiver, or none.")]
+Decoder = Annotated[str | None, typer.Option("--decoder", help="tiny, base, or a .safetensors file.")]
+Steps = Annotated[str | None, typer.Option("--steps", help="auto, 0 (base picture), 1, 2 or 4.")]
+
+
+def settings(config: Path | None, overrides: list[str], **options: object) -> Config:
+    """The effective configuration; `options` are command-line flags by section__key, None where not given."""
+    flags = [f"{name.replace('__', '.')}={value}" for name, value in options.items() if value is not None]
+    return load_config(config, [*overrides, *flags])
+
+
+def reported(command: Callable[..., None]) -> Callable[..., None]:
+    """Expected failures become one line on stderr and an exit code; never a traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except SemcastError as error:
+            Console(stderr=True, highlight=False, soft_wrap=True).print(f"semcast: {error}", markup=False)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            Console(stderr=True).print("semcast: interrupted; what was written so far is kept")
+            raise typer.Exit(1) from None
+
+    return run
+
+
+@app.command()
+@reported
+def demo(
+    source: Annotated[str | None, typer.Argument(metavar="[INPUT]", help="File, folder, camera:0, -, or nothing for the built-in clip.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("out/demo"),
+    channel: Annotated[str | None, typer.Option("--channel", help="e.g. packet:loss=0.05,delay_ms=40")] = None,
+    bitrate: Bitrate = None,
+    size: SizeOption = None,
+    budget_ms: Budget = None,
+    decoder: Decoder = None,
+    steps: Steps = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", help="Stop after this much of the input.")] = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    device: Device = None,
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Sender, channel and receiver in one go. Example: semcast demo talk.mp4 --channel packet:loss=0.05 --bitrate 24k"""
+    from benchmarks.demo import run_demo
+
+    effective = settings(
+        config, set_, channel__spec=channel, stream__bitrate_bps=bitrate, stream__size=size, stream__seed=seed,
+        receiver__budget_ms=budget_ms, receiver__decoder=decoder, receiver__steps=steps, receiver__threads=threads,
+        sender__threads=threads, receiver__device=device,
+    )  # fmt: skip
+    run_demo(source, out, effective, seconds)
+
+
+@app.command()
+@reported
+def encode(
+    source: Annotated[str, typer.Argument(metavar="IN")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.sgv")],
+    bitrate: Bitrate = None,
+    size: SizeOption = None,
+    guide_scale: Annotated[str | None, typer.Option("--guide-scale", help="auto, 1, 2, 4 or 8.")] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", help="Stop after this much of the input.")] = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Sender to a file. Example: semcast encode talk.mp4 talk.sgv --bitrate 24k --size 512x512"""
+    from benchmarks.files import encode_file
+
+    effective = settings(
+        config, set_, stream__bitrate_bps=bitrate, stream__size=size, guide__scale=guide_scale, stream__seed=seed,
+        sender__threads=threads,
+    )  # fmt: skip
+    encode_file(source, out, effective, seconds)
+
+
+@app.command()
+@reported
+def decode(
+    source: Annotated[Path, typer.Argument(metavar="IN.sgv")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.mkv")],
+    decoder: Decoder = None,
+    steps: Steps = None,
+    budget_ms: Budget = "none",
+    overlay: Annotated[str, typer.Option("--overlay", help="none, uncertainty, generated or level.")] = "none",
+    threads: Threads = None,
+    device: Device = None,
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Receiver from a file. Example: semcast decode talk.sgv talk.mkv --steps 1"""
+    from benchmarks.files import decode_file
+
+    effective = settings(
+        config, set_, receiver__decoder=decoder, receiver__steps=steps, receiver__budget_ms=budget_ms,
+        receiver__threads=threads, receiver__device=device,
+    )  # fmt: skip
+    decode_file(source, out, effective, overlay)
+
+
+@app.command()
+@reported
+def info(
+    file: Annotated[Path, typer.Argument(metavar="FILE.sgv")],
+    json_only: Annotated[bool, typer.Option("--json", help="Print only the JSON document.")] = False,
+) -> None:
+    """What is inside a .sgv file. Example: semcast info talk.sgv --json"""
+    from benchmarks.files import describe_file
+
+    describe_file(file, json_only)
+
+
+@app.command()
+@reported
+def doctor() -> None:
+    """What works on this machine, and what to install for the rest. Example: semcast doctor"""
+    from benchmarks.doctor import examine
+
+    examine()
+
+
+@train_app.command("pack")
+@reported
+def train_pack(
+    clips: Annotated[Path, typer.Option("--clips", help="Folder of video files.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the examples.")],
+    minutes: Annotated[float, typer.Option("--minutes")] = 10.0,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+) -> None:
+    """Make decoder examples with the real sender. Example: semcast train pack --clips videos --out examples"""
+    from sender.labels import LabelAnalyzer
+    from training.pack import pack
+
+    print(f'{{"examples": {pack(clips, out, minutes, LabelAnalyzer(), seed)}}}')
+
+
+@train_app.command("decoder")
+@reported
+def train_decoder_command(
+    clips: Annotated[Path, typer.Option("--clips", help="Folder of examples from `train pack`.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for weights, card, log and checkpoints.")],
+    minutes: Annotated[float, typer.Option("--minutes")] = 60.0,
+    resume: Annotated[bool, typer.Option("--resume")] = False,
+    device: Annotated[str, typer.Option("--device")] = "auto",
+    threads: Annotated[int, typer.Option("--threads")] = 1,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+) -> None:
+    """Train the decoder. Example: semcast train decoder --clips examples --out runs/tiny --minutes 60 --resume"""
+    from training.entry import decoder_from
+
+    decoder_from(clips, out, minutes, resume, device, threads, seed)
+
+
+@train_app.command("labels")
+@reported
+def train_labels_command(
+    clips: Annotated[Path, typer.Option("--clips", help="Folder of video files.")],
+    teacher: Annotated[Path, typer.Option("--teacher", help="Teacher network, .tflite, 21 classes.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for weights, card and checkpoints.")],
+    minutes: Annotated[float, typer.Option("--minutes")] = 15.0,
+    resume: Annotated[bool, typer.Option("--resume")] = False,
+    device: Annotated[str, typer.Option("--device")] = "auto",
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+) -> None:
+    """Distil the label network. Example: semcast train labels --clips videos --teacher net.tflite --out runs/labels"""
+    from training.labels import train_labels
+
+    print(f'{{"weights": "{train_labels(clips, out, teacher, minutes, resume, device, seed)}"}}')
+
+
+@bench_app.command("latency")
+@reported
+def bench_latency(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the result.")] = Path("out/latency"),
+    source: Annotated[str | None, typer.Option("--input", help="Clip to measure on; the built-in one by default.")] = None,
+    seconds: Annotated[float, typer.Option("--seconds")] = 4.0,
+    bitrate: Bitrate = None,
+    threads: Threads = None,
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Time every stage of both ends and every level of the ladder. Example: semcast bench latency --bitrate 24k"""
+    from benchmarks.latency import run_latency
+
+    effective = settings(
+        config, set_, stream__bitrate_bps=bitrate, stream__size="512x512", receiver__threads=threads,
+        sender__threads=threads,
+    )  # fmt: skip
+    run_latency(source, out, effective, seconds)
+
+
+def main() -> None:
+    """Console entry point."""
+    try:
+        app(standalone_mode=True)
+    except UsageError as error:
+        print(f"semcast: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()
