@@ -21,19 +21,30 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Real-time generative semantic video link. Try: semcast demo --out out/demo",
 )  # fmt: skip
-train_app = typer.Typer(no_args_is_help=True, help="Make the weights: pack examples, train the decoder, the label network.")
+train_app = typer.Typer(
+    no_args_is_help=True, help="Make the weights: pack examples, train the decoder, the label network."
+)
 bench_app = typer.Typer(no_args_is_help=True, help="Measure. Try: semcast bench latency")
 app.add_typer(train_app, name="train")
 app.add_typer(bench_app, name="bench")
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file, TOML.", metavar="FILE.toml")]
-Overrides = Annotated[list[str], typer.Option("--set", help="One setting, e.g. --set anchor.max_age_s=6", metavar="SECTION.KEY=VALUE")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Settings file, TOML.", metavar="FILE.toml")
+]
+Overrides = Annotated[
+    list[str],
+    typer.Option("--set", help="One setting, e.g. --set anchor.max_age_s=6", metavar="SECTION.KEY=VALUE"),
+]
 Bitrate = Annotated[str | None, typer.Option("--bitrate", help="Target rate, e.g. 24k or 1.5M.")]
-SizeOption = Annotated[str | None, typer.Option("--size", help="Coded size WxH (the whole picture scaled), or auto.")]
+SizeOption = Annotated[
+    str | None, typer.Option("--size", help="Coded size WxH (the whole picture scaled), or auto.")
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="Processor threads of each end.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
-Budget = Annotated[str | None, typer.Option("--budget-ms", help="Time for one picture at the receiver, or none.")]
+Budget = Annotated[
+    str | None, typer.Option("--budget-ms", help="Time for one picture at the receiver, or none.")
+]
 Decoder = Annotated[str | None, typer.Option("--decoder", help="tiny, base, or a .safetensors file.")]
 Steps = Annotated[str | None, typer.Option("--steps", help="auto, 0 (base picture), 1, 2 or 4.")]
 
@@ -64,15 +75,24 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
 @app.command()
 @reported
 def demo(
-    source: Annotated[str | None, typer.Argument(metavar="[INPUT]", help="File, folder, camera:0, -, or nothing for the built-in clip.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[INPUT]", help="File, folder, camera:0, -, or nothing for the built-in clip."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("out/demo"),
-    channel: Annotated[str | None, typer.Option("--channel", help="e.g. packet:loss=0.05,delay_ms=40")] = None,
+    channel: Annotated[
+        str | None, typer.Option("--channel", help="e.g. packet:loss=0.05,delay_ms=40")
+    ] = None,
     bitrate: Bitrate = None,
     size: SizeOption = None,
     budget_ms: Budget = None,
     decoder: Decoder = None,
     steps: Steps = None,
-    seconds: Annotated[float | None, typer.Option("--seconds", help="Stop after this much of the input.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", help="Stop after this much of the input.")
+    ] = None,
     seed: Seed = None,
     threads: Threads = None,
     device: Device = None,
@@ -98,7 +118,9 @@ def encode(
     bitrate: Bitrate = None,
     size: SizeOption = None,
     guide_scale: Annotated[str | None, typer.Option("--guide-scale", help="auto, 1, 2, 4 or 8.")] = None,
-    seconds: Annotated[float | None, typer.Option("--seconds", help="Stop after this much of the input.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", help="Stop after this much of the input.")
+    ] = None,
     seed: Seed = None,
     threads: Threads = None,
     config: ConfigFile = None,
@@ -122,7 +144,9 @@ def decode(
     decoder: Decoder = None,
     steps: Steps = None,
     budget_ms: Budget = "none",
-    overlay: Annotated[str, typer.Option("--overlay", help="none, uncertainty, generated or level.")] = "none",
+    overlay: Annotated[
+        str, typer.Option("--overlay", help="none, uncertainty, generated or level.")
+    ] = "none",
     threads: Threads = None,
     device: Device = None,
     config: ConfigFile = None,
@@ -212,7 +236,9 @@ def train_labels_command(
 @reported
 def bench_latency(
     out: Annotated[Path, typer.Option("--out", help="Folder for the result.")] = Path("out/latency"),
-    source: Annotated[str | None, typer.Option("--input", help="Clip to measure on; the built-in one by default.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--input", help="Clip to measure on; the built-in one by default.")
+    ] = None,
     seconds: Annotated[float, typer.Option("--seconds")] = 4.0,
     bitrate: Bitrate = None,
     threads: Threads = None,

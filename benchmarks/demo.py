@@ -150,13 +150,20 @@ def _advance(bar: Progress, task: TaskID, frame: Frame) -> None:
 
 
 def _evaluate(
-    source: VideoSource, config: Config, record: Record, result: LinkResult, session: ReceiverSession, duration_s: float
+    source: VideoSource,
+    config: Config,
+    record: Record,
+    result: LinkResult,
+    session: ReceiverSession,
+    duration_s: float,
 ) -> tuple[Report, Timeline]:
     measured = _qualities(record, source.frame_rate)
     frame_s = float(1 / source.frame_rate)
     freezes = find_freezes(record.fresh_s, frame_s)
     events = [Event(pts_s=round(at, 4), kind=kind) for at, kind in result.events]  # type: ignore[arg-type]
-    events += [Event(pts_s=round(start, 4), kind="digest_mismatch") for start, _ in session.decoder.mismatches]
+    events += [
+        Event(pts_s=round(start, 4), kind="digest_mismatch") for start, _ in session.decoder.mismatches
+    ]
     means, maps = _uncertainties(record)
     report = Report(
         config=config.as_dict(), versions=versions(),
@@ -185,14 +192,18 @@ def _qualities(record: Record, frame_rate: Fraction) -> dict[str, Measured]:
         label=labels.label, feature_distance=lambda a, b: feature_distance(a, b, net), stride=8
     )  # fmt: skip
     series = {"output": record.output, "base": record.base, "guide": record.guide}
-    return {name: measure(record.source, pictures, frame_rate, instruments) for name, pictures in series.items()}
+    return {
+        name: measure(record.source, pictures, frame_rate, instruments) for name, pictures in series.items()
+    }
 
 
 def _uncertainties(record: Record) -> tuple[Series, Uncertainty]:
     """Mean uncertainty per slot (0..1, NaN without a map), and how well the maps tell the error."""
     per_slot = np.full(len(record.levels), np.nan)
     errors, sigmas = [], []
-    for index, (source, output, sigma) in enumerate(zip(record.source, record.output, record.uncertainty, strict=True)):
+    for index, (source, output, sigma) in enumerate(
+        zip(record.source, record.output, record.uncertainty, strict=True)
+    ):
         if sigma is None:
             continue
         per_slot[index] = float(sigma.mean()) / 255
@@ -202,7 +213,10 @@ def _uncertainties(record: Record) -> tuple[Series, Uncertainty]:
             sigmas.append(sigma[:rows, :cols].astype(np.float64) / UNCERTAINTY_PER_LEVEL)
     if not errors:
         return per_slot, Uncertainty()
-    error, sigma_all = np.concatenate([e.ravel() for e in errors]), np.concatenate([s.ravel() for s in sigmas])
+    error, sigma_all = (
+        np.concatenate([e.ravel() for e in errors]),
+        np.concatenate([s.ravel() for s in sigmas]),
+    )
     return per_slot, Uncertainty(
         mean=float(np.nanmean(per_slot)), coverage90=coverage(error, np.maximum(sigma_all, 0.25), 0.9),
         ause=ause(error, sigma_all),
@@ -218,8 +232,14 @@ def _cell_error(source: Picture, output: Picture, shape: tuple[int, ...]) -> Ser
 
 
 def _timeline(
-    report: Report, record: Record, result: LinkResult, measured: dict[str, Measured], uncertainty: Series,
-    freezes: Sequence[object], config: Config, colour: Colour,
+    report: Report,
+    record: Record,
+    result: LinkResult,
+    measured: dict[str, Measured],
+    uncertainty: Series,
+    freezes: Sequence[object],
+    config: Config,
+    colour: Colour,
 ) -> Timeline:
     count = min(len(record.source), len(result.layer_bytes))
     names = sorted({name for layers in result.layer_bytes for name in layers})
@@ -241,5 +261,3 @@ def _timeline(
         None if np.isnan(uncertainty[:count]).all() else uncertainty[:count], report.events, freezes,  # type: ignore[arg-type]
         config.stream.bitrate_bps / 1e3, config.receiver.budget_ms, snapshots, colour,
     )  # fmt: skip
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from common.errors import BitstreamError, SourceError, UsageError
 from common.ports import Analyzer
 from common.state import compose, picture_digest
 from common.types import Feedback, UnitKind
-from common.wire import AnchorUnit, StreamConfig, is_key, kind_of, parse_unit
+from common.wire import AnchorUnit, ConfigUnit, StreamConfig, is_key, kind_of, pack_config, parse_unit
 from receiver.chain import SceneDecoder
 from receiver.painter import open_painter
 from receiver.pipeline import ReceiverSession
@@ -40,8 +40,12 @@ def open_sender(source: VideoSource, config: Config) -> SenderSession:
         zlib.crc32(f"{source.name} {config.stream.seed}".encode()) & 0xFFFF, source.width, source.height,
         source.frame_rate, source.time_base, source.colour, config.stream.seed,
     )  # fmt: skip
-    analyzer: Analyzer = LabelAnalyzer(threads=config.sender.threads) if config.semantics.enabled else BlankAnalyzer()
-    return SenderSession(stream, config, analyzer, RateTarget(config.stream.bitrate_bps, float(source.frame_rate)))
+    analyzer: Analyzer = (
+        LabelAnalyzer(threads=config.sender.threads) if config.semantics.enabled else BlankAnalyzer()
+    )
+    return SenderSession(
+        stream, config, analyzer, RateTarget(config.stream.bitrate_bps, float(source.frame_rate))
+    )
 
 
 def open_input(source: str | None, config: Config, seconds: float | None) -> VideoSource:
@@ -54,7 +58,11 @@ def encode_file(source_name: str, out: Path, config: Config, seconds: float | No
     """Encode a source to `out` and print what it took; the last line is JSON."""
     console = Console(stderr=True)
     base_digest, cuts, slots = 0, 0, 0
-    with open_input(source_name, config, seconds) as source, SgvWriter(out) as writer, Progress(console=console) as bar:
+    with (
+        open_input(source_name, config, seconds) as source,
+        SgvWriter(out) as writer,
+        Progress(console=console) as bar,
+    ):
         sender = open_sender(source, config)
         task = bar.add_task("encode", total=source.frame_count)
         frames = iter(source)
@@ -70,7 +78,9 @@ def encode_file(source_name: str, out: Path, config: Config, seconds: float | No
             if anchors:
                 sender.on_feedback(Feedback(0, anchors=anchors))
             if step.units:
-                base_digest = zlib.crc32(picture_digest(compose(step.state).base).to_bytes(4, "big"), base_digest)
+                base_digest = zlib.crc32(
+                    picture_digest(compose(step.state, step.residual).base).to_bytes(4, "big"), base_digest
+                )
             cuts += "cut" in step.events
             slots, last_s = frame.slot + 1, frame.time_s
             bar.update(task, completed=slots)
@@ -108,7 +118,7 @@ def decode_file(path: Path, out: Path, config: Config, overlay: str = "none") ->
     levels: Counter[str] = Counter()
     digest, shown_slot, broken = 0, 0, None
     with sink:
-        pending = chain([_repacked(stream)], units)
+        pending = chain([pack_config(stream, 0).data], units)
         try:
             for unit in pending:
                 session.receive(unit, 0.0)
@@ -128,19 +138,14 @@ def decode_file(path: Path, out: Path, config: Config, overlay: str = "none") ->
         raise BitstreamError(f"{broken}; the {shown_slot} frames before that are in {out}")
 
 
-def _first_config(units: "object", path: Path) -> StreamConfig:
-    for unit in units:  # type: ignore[attr-defined]
+def _first_config(units: Iterator[bytes], path: Path) -> StreamConfig:
+    for unit in units:
         if len(unit) >= 6 and kind_of(unit) is UnitKind.CONFIG:
             parsed = parse_unit(unit, 0, 0)
-            return parsed.config  # type: ignore[union-attr]
+            assert isinstance(parsed, ConfigUnit)
+            return parsed.config
         break
     raise BitstreamError(f"{path} does not start with a stream configuration")
-
-
-def _repacked(stream: StreamConfig) -> bytes:
-    from common.wire import pack_config
-
-    return pack_config(stream, 0).data
 
 
 def _show(
@@ -151,11 +156,7 @@ def _show(
     sink.show(overlaid(shown, overlay))
     if shown.scene is None:
         return digest
-    return zlib.crc32(picture_digest(compose_base(shown)).to_bytes(4, "big"), digest)
-
-
-def compose_base(shown: "object") -> "object":
-    return shown.scene.base  # type: ignore[attr-defined]
+    return zlib.crc32(picture_digest(shown.scene.base).to_bytes(4, "big"), digest)
 
 
 def describe_file(path: Path, json_only: bool) -> None:
@@ -175,7 +176,8 @@ def describe_file(path: Path, json_only: bool) -> None:
         if decoder.counts["frame"] > before:
             scene = decoder.scene_at(decoder.newest_slot)
             if scene is not None:
-                digest = zlib.crc32(picture_digest(compose(scene).base).to_bytes(4, "big"), digest)
+                base = compose(scene, decoder.residual_of(scene)).base
+                digest = zlib.crc32(picture_digest(base).to_bytes(4, "big"), digest)
     if decoder.config is None:
         raise BitstreamError(f"{path} holds no stream configuration")
     document = _document(path, decoder, layers, kinds, keys, digest)
@@ -185,7 +187,12 @@ def describe_file(path: Path, json_only: bool) -> None:
 
 
 def _document(
-    path: Path, decoder: SceneDecoder, layers: Counter[str], kinds: Counter[str], keys: Sequence[int], digest: int
+    path: Path,
+    decoder: SceneDecoder,
+    layers: Counter[str],
+    kinds: Counter[str],
+    keys: Sequence[int],
+    digest: int,
 ) -> dict[str, object]:
     stream = decoder.config
     assert stream is not None

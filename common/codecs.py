@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from common.errors import BitstreamError, CodecError
-from common.types import Picture
+from common.types import Picture, Plane
 
 TEMPORAL_DELIMITER = b"\x12\x00"
 MAX_CODED_PIXELS = 4096 * 4096
@@ -22,8 +22,10 @@ def strip_delimiter(data: bytes) -> bytes:
     return data.removeprefix(TEMPORAL_DELIMITER)
 
 
-def _plane(plane: av.video.plane.VideoPlane) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-    rows = np.frombuffer(plane, np.uint8)[: plane.line_size * plane.height].reshape(plane.height, plane.line_size)
+def _plane(plane: av.video.plane.VideoPlane) -> Plane:
+    rows = np.frombuffer(memoryview(plane), np.uint8)[: plane.line_size * plane.height].reshape(
+        plane.height, plane.line_size
+    )
     return np.ascontiguousarray(rows[:, : plane.width])
 
 
@@ -48,9 +50,11 @@ class Av1Decoder:
 
     def _open(self) -> None:
         try:
-            self._context = av.CodecContext.create("libdav1d", "r")
+            self._context: av.VideoCodecContext = av.CodecContext.create("libdav1d", "r")  # type: ignore[assignment]
         except av.error.FFmpegError as error:
-            raise CodecError("PyAV has no AV1 decoder (libdav1d): install the PyAV wheel from PyPI") from error
+            raise CodecError(
+                "PyAV has no AV1 decoder (libdav1d): install the PyAV wheel from PyPI"
+            ) from error
         self._context.thread_count = 1
 
     def decode(self, data: bytes) -> Picture:

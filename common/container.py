@@ -36,10 +36,14 @@ class SgvWriter:
         try:
             self._file: BinaryIO = self._partial.open("wb")
         except OSError as error:
-            raise SinkError(f"cannot write {path}: {error.strerror}; choose another place with room") from error
+            raise SinkError(
+                f"cannot write {path}: {error.strerror}; choose another place with room"
+            ) from error
         self._put(MAGIC)
 
-    def write(self, units: Sequence[EncodedUnit], allowance_bytes: float = float("inf")) -> tuple[EncodedUnit, ...]:
+    def write(
+        self, units: Sequence[EncodedUnit], allowance_bytes: float = float("inf")
+    ) -> tuple[EncodedUnit, ...]:
         """Append units; returns the anchors that are complete by now.
 
         allowance_bytes : what the rate allows for this frame; anchors only use what the other units leave of it
@@ -91,7 +95,9 @@ class SgvWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         if kind is None:
             self.close()
         else:
@@ -112,7 +118,9 @@ def read_sgv(path: Path) -> Iterator[bytes]:
         if magic[:3] != MAGIC[:3]:
             raise SourceError(f"{path} is not a .sgv file")
         if magic != MAGIC:
-            raise SourceError(f"{path} has another .sgv version than {BITSTREAM_VERSION}: use the release that wrote it")
+            raise SourceError(
+                f"{path} has another .sgv version than {BITSTREAM_VERSION}: use the release that wrote it"
+            )
         yield from _records(file, path)
 
 

@@ -27,7 +27,9 @@ from numpy.typing import NDArray
 from common.errors import BitstreamError
 
 TOTAL = 1 << 16
-_LIMIT = 2048  # counts are halved above this sum, so that a table follows the scene within some hundred symbols
+_LIMIT = (
+    2048  # counts are halved above this sum, so that a table follows the scene within some hundred symbols
+)
 _STEP = 24  # weight of one observed symbol against the initial counts
 
 Symbols = NDArray[np.int32]
@@ -98,7 +100,9 @@ class RangeReader:
 
     def __init__(self, data: bytes) -> None:
         padded = data + b"\0" * (-len(data) % 4 + 4)
-        self._coder: Any = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, dtype="<u4").astype(np.uint32))
+        self._coder: Any = constriction.stream.queue.RangeDecoder(
+            np.frombuffer(padded, dtype="<u4").astype(np.uint32)
+        )
 
     def symbols(self, count: int, table: AdaptiveTable) -> Symbols:
         """The next `count` symbols, int32 [count]; BitstreamError when the bytes are no valid code."""

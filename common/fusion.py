@@ -30,8 +30,12 @@ def _double(plane: NDArray[np.int16], axis: int) -> NDArray[np.int16]:
     padded = np.concatenate([moved[:1], moved[:1], moved, moved[-1:], moved[-1:]])
     shift = [padded[k : k + length] for k in range(5)]
     out = np.empty((2 * length, *moved.shape[1:]), np.int16)
-    out[0::2] = (shift[0] * _NEAR[3] + shift[1] * _NEAR[2] + shift[2] * _NEAR[1] + shift[3] * _NEAR[0] + 32) >> 6
-    out[1::2] = (shift[1] * _NEAR[0] + shift[2] * _NEAR[1] + shift[3] * _NEAR[2] + shift[4] * _NEAR[3] + 32) >> 6
+    out[0::2] = (
+        shift[0] * _NEAR[3] + shift[1] * _NEAR[2] + shift[2] * _NEAR[1] + shift[3] * _NEAR[0] + 32
+    ) >> 6
+    out[1::2] = (
+        shift[1] * _NEAR[0] + shift[2] * _NEAR[1] + shift[3] * _NEAR[2] + shift[4] * _NEAR[3] + 32
+    ) >> 6
     return np.moveaxis(out, 0, axis)
 
 
@@ -95,7 +99,9 @@ def cell_features(warped: Plane, guide: Plane, guide_up: Plane, scale: int) -> t
     low = downsample_plane(warped, scale).astype(np.int32)
     cell = CELL // scale
     disagreement = _box3(_cell_sums(np.abs(low - guide.astype(np.int32)), cell)) * 16 // (9 * cell * cell)
-    difference = _cell_sums(np.abs(warped.astype(np.int32) - guide_up.astype(np.int32)), CELL) * 16 // (CELL * CELL)
+    difference = (
+        _cell_sums(np.abs(warped.astype(np.int32) - guide_up.astype(np.int32)), CELL) * 16 // (CELL * CELL)
+    )
     return disagreement, difference
 
 

@@ -107,7 +107,7 @@ class LabelNet(nn.Module):
         return self.features(rgb_to_planes(rgb))
 
     def forward(self, planes: Tensor) -> Tensor:
-        """Planes [N,6,h,w] in -1..1 -> logits [N,21,h/4,w/4]; h and w multiples of 8 are best."""
+        """Planes [N,6,h,w] in -1..1 -> logits [N,21,h/4,w/4]; h and w multiples of 8."""
         _, fine, coarse = self.features(planes)
         around = self.context(coarse.mean((2, 3)))[:, :, None, None]
         deep = F.interpolate(self.deep(coarse) + around, fine.shape[2:], mode="bilinear", align_corners=False)

@@ -181,11 +181,13 @@ def encode_update(writer: RangeWriter, update: Field, mask: NDArray[np.bool_], t
     padded = np.zeros((group_rows * 4, group_cols * 4), bool)
     padded[:rows, :cols] = mask
     grouped = padded.reshape(group_rows, 4, group_cols, 4).swapaxes(1, 2).reshape(-1, 16)
-    used = grouped.any(axis=1).astype(np.int32)
+    used = np.asarray(grouped.any(axis=1), np.int32)
     flags = grouped[used > 0].astype(np.int32)
     writer.symbols(used, tables[0])
     writer.symbols(flags, tables[1])
-    magnitudes = write_signed(writer, _in_group_order(update, group_rows, group_cols)[grouped.ravel()], tables[2])
+    magnitudes = write_signed(
+        writer, _in_group_order(update, group_rows, group_cols)[grouped.ravel()], tables[2]
+    )
     return tables[0].update(used), tables[1].update(flags), tables[2].update(magnitudes)
 
 

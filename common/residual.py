@@ -27,7 +27,9 @@ _DCT = np.array(
     dtype=np.int32,
 )  # fmt: skip
 _LEVEL_SCALE = np.array([40, 45, 51, 57, 64, 72], np.int32)  # H.265 8.6.3: a step of 6 doubles the quantiser
-_ZIGZAG = np.array(sorted(range(64), key=lambda k: (k // 8 + k % 8, k % 8 if (k // 8 + k % 8) % 2 else k // 8)))
+_ZIGZAG = np.array(
+    sorted(range(64), key=lambda k: (k // 8 + k % 8, k % 8 if (k // 8 + k % 8) % 2 else k // 8))
+)
 _LENGTHS = np.array([0, 1, 3, 6, 10, 21, 36, 64])  # coefficients kept, in zigzag order
 _BAND = np.array([0] + [1] * 2 + [2] * 7 + [3] * 54)
 _TABLES = tuple(AdaptiveTable.geometric(15, keep) for keep in (200, 170, 130, 90))
@@ -74,7 +76,9 @@ def _inverse(levels: Int32, quantiser: int) -> Int32:
     """Levels [n, 64] in zigzag order -> corrections [n, 8, 8]; 32-bit integers throughout."""
     coefficients = np.zeros_like(levels)
     coefficients[:, _ZIGZAG] = np.clip(levels * step_of(quantiser), -(1 << 21), 1 << 21)
-    square = (coefficients.reshape(-1, 8, 8) + 8) >> 4  # quantiser step 64 = one unit of the orthonormal transform x4
+    square = (
+        coefficients.reshape(-1, 8, 8) + 8
+    ) >> 4  # quantiser step 64 = one unit of the orthonormal transform x4
     rows = (np.einsum("ki,nkj->nij", _DCT, square) + 64) >> 7
     out: Int32 = (np.einsum("nik,kj->nij", rows, _DCT) + (1 << 9)) >> 10
     return np.clip(out, -255, 255)
@@ -131,4 +135,6 @@ def add_residual(base: Picture, residual: Residual) -> Picture:
     def corrected(plane: Plane, correction: NDArray[np.int16]) -> Plane:
         return np.clip(plane.astype(np.int16) + correction, 0, 255).astype(np.uint8)
 
-    return Picture(corrected(base.y, residual.y), corrected(base.u, residual.u), corrected(base.v, residual.v))
+    return Picture(
+        corrected(base.y, residual.y), corrected(base.u, residual.u), corrected(base.v, residual.v)
+    )

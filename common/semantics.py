@@ -21,7 +21,12 @@ _QUARTER_PIXELS_PER_BLOCK = 64
 
 def default_tables() -> Tables:
     """Contexts at a key frame: change inside a region, change at a border, step to the left, class."""
-    return AdaptiveTable((60, 2)), AdaptiveTable((12, 4)), AdaptiveTable((28, 3)), AdaptiveTable.flat(LABEL_CLASSES)
+    return (
+        AdaptiveTable((60, 2)),
+        AdaptiveTable((12, 4)),
+        AdaptiveTable((28, 3)),
+        AdaptiveTable.flat(LABEL_CLASSES),
+    )
 
 
 def carry(labels: LabelMap, then: Field, now: Field) -> LabelMap:
@@ -112,7 +117,10 @@ def _decode_steps(reader: RangeReader, shape: tuple[int, ...], tables: Tables) -
 
 
 def _fill(
-    values: LabelMap, known: NDArray[np.bool_], before: NDArray[np.uint8], start: NDArray[np.uint8] | None = None
+    values: LabelMap,
+    known: NDArray[np.bool_],
+    before: NDArray[np.uint8],
+    start: NDArray[np.uint8] | None = None,
 ) -> LabelMap:
     """Carry each known value to the right until the next known one; `before` fills what precedes the first."""
     line = np.concatenate([[before], values])

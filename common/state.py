@@ -147,7 +147,9 @@ def follow(base: SceneState, frame: FrameUnit, guide: Picture | None) -> SceneSt
     if not frame.key and base.guide is None:
         raise StateMismatchError(f"frame {frame.slot} builds on a guide that this end does not have")
     quality = base.quality if frame.quality is None else frame.quality
-    state = replace(base, slot=frame.slot, pts=frame.pts, quality=quality, scale=frame.scale if frame.key else base.scale)
+    state = replace(
+        base, slot=frame.slot, pts=frame.pts, quality=quality, scale=frame.scale if frame.key else base.scale
+    )
     if guide is None:
         return state
     track, pending = base.track, base.pending
@@ -172,7 +174,9 @@ def describe(frame: FrameUnit, followed: SceneState, anchors: Mapping[int, Ancho
     if frame.activate is not None:
         anchor = anchors.get(frame.activate)
         if anchor is None:
-            raise StateMismatchError(f"frame {frame.slot} uses anchor {frame.activate}, which has not arrived")
+            raise StateMismatchError(
+                f"frame {frame.slot} uses anchor {frame.activate}, which has not arrived"
+            )
     motion_tables, label_tables, update, labels = followed.motion_tables, followed.label_tables, None, None
     if frame.motion is not None:
         if anchor is None and followed.anchor is None:
@@ -189,7 +193,9 @@ def advance(followed: SceneState, description: SceneDescription) -> SceneState:
     state = with_anchor(followed, description.frame, description.anchor)
     if description.update is not None and state.track is not None:
         field = motion.apply_update(state.track.field, description.update)
-        state = replace(state, track=Track(state.track.reference, field), motion_tables=description.motion_tables)
+        state = replace(
+            state, track=Track(state.track.reference, field), motion_tables=description.motion_tables
+        )
     if description.labels is not None:
         state = replace(
             state, labels=description.labels, label_field=state.field, label_tables=description.label_tables
@@ -200,9 +206,13 @@ def advance(followed: SceneState, description: SceneDescription) -> SceneState:
 def with_anchor(state: SceneState, frame: FrameUnit, anchor: Anchor | None) -> SceneState:
     """Carry out a frame's orders about anchors: drop, activate, mark."""
     if frame.drop_anchor or anchor is not None:
-        state = replace(state, labels=state.labels_now(), label_field=_zero(state.config), anchor=None, track=None)
+        state = replace(
+            state, labels=state.labels_now(), label_field=_zero(state.config), anchor=None, track=None
+        )
     if anchor is not None:
-        followed = state.pending[1].field if state.pending and state.pending[0] == anchor.anchor_id else state.field
+        followed = (
+            state.pending[1].field if state.pending and state.pending[0] == anchor.anchor_id else state.field
+        )
         track = Track(downsample_plane(anchor.picture.y, state.scale), followed)
         state = replace(state, anchor=anchor, track=track, label_field=followed, pending=None)
     if frame.mark is not None and state.guide is not None:
@@ -222,7 +232,9 @@ def _table_bytes(tables: tuple[AdaptiveTable, ...]) -> NDArray[np.int32]:
 
 def _digest(before: int, state: SceneState) -> int:
     """CRC-32 of everything in the state, chained: equal digests mean equal histories."""
-    numbers = np.array([state.slot, state.scale, state.quality, state.anchor.digest if state.anchor else 0], "<i8")
+    numbers = np.array(
+        [state.slot, state.scale, state.quality, state.anchor.digest if state.anchor else 0], "<i8"
+    )
     crc = _crc(before, numbers, state.labels, state.label_field.astype("<i2"), state.field.astype("<i2"))
     crc = _crc(crc, _table_bytes(state.motion_tables), _table_bytes(state.label_tables))
     if state.guide is not None:

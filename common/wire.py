@@ -234,7 +234,9 @@ def pack_frame(frame: FrameUnit, base_digest: int) -> EncodedUnit:
         head += extension
     motion = b"" if frame.motion is None else varint(len(frame.motion)) + frame.motion
     labels = b"" if frame.labels is None else varint(len(frame.labels)) + frame.labels
-    data = _seal(UnitKind.FRAME, flags, frame.slot, bytes(head) + motion + labels + (frame.guide or b""), base_digest)
+    data = _seal(
+        UnitKind.FRAME, flags, frame.slot, bytes(head) + motion + labels + (frame.guide or b""), base_digest
+    )
     return EncodedUnit(
         UnitKind.FRAME, frame.slot, data, key=frame.key, disposable=frame.disposable, protect=frame.key,
         layer_bytes=(
@@ -248,7 +250,11 @@ def _pack_extension(frame: FrameUnit) -> bytes:
     flags, fields = 0, b""
     if frame.pts is not None:
         flags, fields = flags | _EXT_PTS, fields + frame.pts.to_bytes(5, "big")
-    for value, bit in ((frame.mark, _EXT_MARK), (frame.activate, _EXT_ACTIVATE), (frame.quality, _EXT_QUALITY)):
+    for value, bit in (
+        (frame.mark, _EXT_MARK),
+        (frame.activate, _EXT_ACTIVATE),
+        (frame.quality, _EXT_QUALITY),
+    ):
         if value is not None:
             flags, fields = flags | bit, fields + bytes([value])
     if frame.drop_anchor:
@@ -309,7 +315,9 @@ def pack_config(config: StreamConfig, slot: int) -> EncodedUnit:
         + b"".join(varint(n) for f in (config.frame_rate, config.time_base) for n in (f.numerator, f.denominator))
     )  # fmt: skip
     data = _seal(UnitKind.CONFIG, 0, slot, body, 0)
-    return EncodedUnit(UnitKind.CONFIG, slot, data, key=True, protect=True, layer_bytes=((Layer.CONFIG, len(data)),))
+    return EncodedUnit(
+        UnitKind.CONFIG, slot, data, key=True, protect=True, layer_bytes=((Layer.CONFIG, len(data)),)
+    )
 
 
 def _parse_config(data: bytes) -> ConfigUnit:
@@ -353,7 +361,9 @@ def parse_unit(data: bytes, slot: int, base_digest: int) -> Unit:
         unit = _parse_config(data) if kind is UnitKind.CONFIG else _parse_anchor(data)
         slot, base_digest = unit.slot, 0
     if not builds_on(data, slot, base_digest):
-        raise BitstreamError(f"check of a {kind.name} unit at frame {slot} failed: damaged, or a unit before it is missing")
+        raise BitstreamError(
+            f"check of a {kind.name} unit at frame {slot} failed: damaged, or a unit before it is missing"
+        )
     if kind is UnitKind.FRAME:
         return _parse_frame(data, slot)
     if kind is UnitKind.RESIDUAL:

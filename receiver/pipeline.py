@@ -83,7 +83,10 @@ class ReceiverSession:
     def due(self, now_s: float) -> list[Shown]:
         """Paint every frame whose time has come."""
         shown = []
-        while self.decoder.config is not None and self.playout.due_s(self._capture_s(self.playout.next_slot)) <= now_s:
+        while (
+            self.decoder.config is not None
+            and self.playout.due_s(self._capture_s(self.playout.next_slot)) <= now_s
+        ):
             shown.append(self.paint(self.playout.next_slot))
         return shown
 
@@ -106,12 +109,22 @@ class ReceiverSession:
         late = deadline_s is not None and now_s > deadline_s
         level = level if painted.steps_done or not level.startswith("bridge") else "base"
         return Shown(
-            self._framed(painted.picture, slot, state), level, False, scene, painted.uncertainty, now_s - began_s, late
+            self._framed(painted.picture, slot, state),
+            level,
+            False,
+            scene,
+            painted.uncertainty,
+            now_s - began_s,
+            late,
         )
 
     def refresh_wanted(self, now_s: float) -> bool:
         """Whether to ask for a key frame: the state is lost, or a stall lasts. Rate-limited."""
-        lost = self.decoder.state is None and self.first_arrival_s is not None and now_s - self.first_arrival_s > 0.25
+        lost = (
+            self.decoder.state is None
+            and self.first_arrival_s is not None
+            and now_s - self.first_arrival_s > 0.25
+        )
         wanted = lost or self.decoder.stalled_for_s(now_s) > _REFRESH_AFTER_S
         if not wanted or now_s - self.refresh_asked_s < _REFRESH_EVERY_S:
             return False

@@ -91,7 +91,12 @@ class AnchorOrder:
 
 
 def decide(
-    anchors: AnchorState, source: Picture, state: SceneState, busy: bool, frame_rate: Fraction, settings: AnchorSettings
+    anchors: AnchorState,
+    source: Picture,
+    state: SceneState,
+    busy: bool,
+    frame_rate: Fraction,
+    settings: AnchorSettings,
 ) -> tuple[AnchorOrder, AnchorState]:
     """What to do about anchors after the frame that `state` is at; called once per group of pictures.
 

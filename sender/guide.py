@@ -52,7 +52,9 @@ def still_size(picture: Picture, scale: int, quantiser: int, frame_rate: Fractio
         encoder.close()
 
 
-def probe(pictures: Sequence[Picture], config: StreamConfig, target: RateTarget, preset: int) -> tuple[int, RateState]:
+def probe(
+    pictures: Sequence[Picture], config: StreamConfig, target: RateTarget, preset: int
+) -> tuple[int, RateState]:
     """Look at the first pictures of a stream to find the finest guide scale that the rate can feed.
 
     Each scale is tried, finest first, at a coarse quantiser; a key picture is counted as if spread over 8 s.
@@ -61,7 +63,13 @@ def probe(pictures: Sequence[Picture], config: StreamConfig, target: RateTarget,
     state = RateState()
     for scale in config.scales:
         state = _measure(pictures, config, scale, preset)
-        inter = sum(2 ** (state.complexity[role] - min(MAX_QP, _PROBE_Q + OFFSET[role]) / 8.5) + 28 for role in ROLES) / 4
+        inter = (
+            sum(
+                2 ** (state.complexity[role] - min(MAX_QP, _PROBE_Q + OFFSET[role]) / 8.5) + 28
+                for role in ROLES
+            )
+            / 4
+        )
         key = 2 ** (state.complexity[Role.KEY] - (_PROBE_Q + OFFSET[Role.KEY]) / 8.5)
         if inter + key / (8 * target.frame_rate) <= target.picture_bytes:
             return scale, settled(state, target)

@@ -18,6 +18,7 @@ from common.codecs import Av1Decoder
 from common.colour import pad_to
 from common.config import Config
 from common.ports import Analyzer
+from common.residual import Residual, decode_residual
 from common.semantics import encode_labels
 from common.state import Anchor, SceneState, advance, base_of, describe, follow, initial_state
 from common.types import EncodedUnit, Feedback, Frame, Picture
@@ -57,12 +58,14 @@ class Step:
 
     units : to hand to the link, most urgent first
     state : what the receiver will know after them
+    residual : the correction of this frame's base picture, as the receiver will decode it
     events : any of "cut", "key", "anchor", "anchor in use", "anchor dropped", "skipped"
     """
 
     units: tuple[EncodedUnit, ...]
     state: SceneState
     events: tuple[str, ...] = ()
+    residual: Residual | None = None
 
 
 @dataclass(slots=True)
@@ -126,14 +129,18 @@ class SenderSession:
         order = self._anchor_order(source, role)
         unit, state = self._frame_unit(frame, source, coded, role, order)
         units = [*self._config_unit(frame.slot), unit, *self._launch(order, source, frame.slot, state)]
-        residual = choose_residual(source, state, self.rate, self.target) if self.settings.residual.enabled else None
+        residual = (
+            choose_residual(source, state, self.rate, self.target) if self.settings.residual.enabled else None
+        )
         if residual is not None:
             units.append(pack_residual(residual, state.digest))
+        events = self._events(cut, key, order, state)
         if not coded.disposable:
             self.state = state
         side = sum(len(u.data) for u in units if u.kind.name != "ANCHOR") - len(coded.data)
         self._account(role, quantiser, len(coded.data), side, frame.slot)
-        return Step(tuple(units), state, self._events(cut, key, order, units, state))
+        decoded = decode_residual(residual.data, source.height, source.width) if residual is not None else None
+        return Step(tuple(units), state, events, decoded)
 
     def on_feedback(self, report: Feedback) -> None:
         """Take note of what the receiver holds and lacks."""
@@ -217,7 +224,12 @@ class SenderSession:
         return now if key or abs(now - base.quality) >= 4 else None
 
     def _motion(self, source: Picture, followed: SceneState, draft: FrameUnit, role: Role) -> bytes | None:
-        if followed.anchor is None or self.anchor_source is None or role is not Role.BASE or draft.activate is not None:
+        if (
+            followed.anchor is None
+            or self.anchor_source is None
+            or role is not Role.BASE
+            or draft.activate is not None
+        ):
             return None
         if draft.drop_anchor:
             return None
@@ -246,7 +258,12 @@ class SenderSession:
     def _after_frame(self, key: bool, ready: Anchor | None) -> None:
         self.started = True
         if key:
-            self.refresh_asked, self.anchors, self.flight, self.anchor_source = False, AnchorState(), None, None
+            self.refresh_asked, self.anchors, self.flight, self.anchor_source = (
+                False,
+                AnchorState(),
+                None,
+                None,
+            )
         if ready is not None and self.flight is not None:
             self.anchor_source, self.flight = self.flight.source, None
 
@@ -258,7 +275,12 @@ class SenderSession:
             return AnchorOrder()
         previous = self.state
         order, self.anchors = decide(
-            self.anchors, source, previous, self.flight is not None, self.config.frame_rate, self._anchor_settings()
+            self.anchors,
+            source,
+            previous,
+            self.flight is not None,
+            self.config.frame_rate,
+            self._anchor_settings(),
         )
         return order
 
@@ -292,10 +314,16 @@ class SenderSession:
         return [pack_config(self.config, slot)]
 
     def _events(
-        self, cut: bool, key: bool, order: AnchorOrder, units: Sequence[EncodedUnit], state: SceneState
+        self, cut: bool, key: bool, order: AnchorOrder, state: SceneState
     ) -> tuple[str, ...]:
         switched = state.anchor is not None and state.anchor is not self.state.anchor
-        named = {"cut": cut, "key": key, "anchor": order.launch, "anchor dropped": order.drop, "anchor in use": switched}
+        named = {
+            "cut": cut,
+            "key": key,
+            "anchor": order.launch,
+            "anchor dropped": order.drop,
+            "anchor in use": switched,
+        }
         return tuple(name for name, happened in named.items() if happened)
 
     def _coded(self, frame: Frame) -> Picture:

@@ -170,13 +170,21 @@ def plan_key(state: RateState, target: RateTarget, limit_s: float) -> int:
         return expected_bytes(state.complexity[Role.KEY], quantiser) + pictures * inter
 
     matching = _solve(window_bytes, pictures * target.picture_bytes)
-    affordable = _solve(lambda q: expected_bytes(state.complexity[Role.KEY], q), limit_s * target.rate_bps / 8)
+    affordable = _solve(
+        lambda q: expected_bytes(state.complexity[Role.KEY], q), limit_s * target.rate_bps / 8
+    )
     return round(_clip(max(affordable, matching)))
 
 
 def spent(
-    state: RateState, role: Role, quantiser: int, guide_bytes: int, side_bytes: int, anchor_bytes: float,
-    target: RateTarget, slots: int = 1,
+    state: RateState,
+    role: Role,
+    quantiser: int,
+    guide_bytes: int,
+    side_bytes: int,
+    anchor_bytes: float,
+    target: RateTarget,
+    slots: int = 1,
 ) -> RateState:
     """Account for one picture.
 
@@ -234,6 +242,6 @@ def wants_scale(state: RateState, scale: int, scales: tuple[int, ...]) -> int:
 def rescaled(state: RateState, before: int, after: int) -> RateState:
     """The controller after a change of guide scale: twice the side costs about 2.2 times the bytes."""
     steps = math.log2(before / after)
-    complexity = tuple(c + 1.15 * steps for c in state.complexity)
+    key, base, middle, disposable = (c + 1.15 * steps for c in state.complexity)
     quantiser = min(60.0, max(1.0, state.quantiser + 9.0 * steps))
-    return replace(state, complexity=complexity, quantiser=quantiser, strained_s=0.0)
+    return replace(state, complexity=(key, base, middle, disposable), quantiser=quantiser, strained_s=0.0)

@@ -20,7 +20,9 @@ _QUANTISER = 6  # 1.25 luma steps
 _BYTES_PER_BLOCK = 60.0
 
 
-def choose_residual(source: Picture, state: SceneState, rate: RateState, target: RateTarget) -> ResidualUnit | None:
+def choose_residual(
+    source: Picture, state: SceneState, rate: RateState, target: RateTarget
+) -> ResidualUnit | None:
     """The residual of the frame that `state` is at, or None when the rate has no room for one."""
     room = target.picture_bytes - rate.debt_bytes / 8
     if rate.quantiser > _FINE_Q or rate.debt_bytes > 0 or room < 2 * _BYTES_PER_BLOCK:

@@ -29,7 +29,9 @@ MAX_QP = 63
 _KEY_PICTURE = 3
 _NON_REFERENCE = 4
 _UNSET_PICTURE = 0xFF
-_CONFIG_BYTES = 1 << 16  # far above sizeof(EbSvtAv1EncConfiguration): the library fills it, we never look inside
+_CONFIG_BYTES = (
+    1 << 16
+)  # far above sizeof(EbSvtAv1EncConfiguration): the library fills it, we never look inside
 
 
 class _Header(c.Structure):
@@ -84,7 +86,9 @@ def _library() -> c.CDLL:
         library.svt_av1_enc_get_packet.argtypes = (c.c_void_p, c.c_void_p, c.c_uint8)
         library.svt_av1_enc_release_out_buffer.argtypes = (c.c_void_p,)
         return library
-    raise CodecError("the SVT-AV1 library inside PyAV was not found: install the PyAV wheel from PyPI (av==18.1.0)")
+    raise CodecError(
+        "the SVT-AV1 library inside PyAV was not found: install the PyAV wheel from PyPI (av==18.1.0)"
+    )
 
 
 @dataclass(frozen=True, slots=True)

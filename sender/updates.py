@@ -40,7 +40,9 @@ def _block_error(target: Plane, moved: Plane) -> Costs:
     return out
 
 
-def choose_update(source: Picture, followed: SceneState, candidate: Field, error_per_bit: float) -> bytes | None:
+def choose_update(
+    source: Picture, followed: SceneState, candidate: Field, error_per_bit: float
+) -> bytes | None:
     """The payload of corrections that gain more than they cost, or None when no block does.
 
     followed : the state after `common.state.follow`
@@ -57,5 +59,7 @@ def choose_update(source: Picture, followed: SceneState, candidate: Field, error
     if not chosen.any():
         return None
     writer = RangeWriter()
-    encode_update(writer, (candidate.astype(np.int32) - derived).astype(np.int16), chosen, followed.motion_tables)
+    encode_update(
+        writer, (candidate.astype(np.int32) - derived).astype(np.int16), chosen, followed.motion_tables
+    )
     return writer.finish()

@@ -51,7 +51,12 @@ def facts_of(state: SceneState, freshness: float = 1.0) -> FrameFacts:
 
 
 def pack(
-    clips: Path, out: Path, minutes: float, analyzer: Analyzer, seed: int = 0, settings: PackSettings = PackSettings(),
+    clips: Path,
+    out: Path,
+    minutes: float,
+    analyzer: Analyzer,
+    seed: int = 0,
+    settings: PackSettings = PackSettings(),
     clock: Clock | None = None,
 ) -> int:
     """Write examples for `minutes`; returns how many. SourceError when the folder holds no clips."""
@@ -69,13 +74,19 @@ def pack(
                     written += 1
             except SemcastError as error:
                 bar.console.print(f"{path.name}: {error}")
-            bar.update(task, completed=minutes * 60 - max(0.0, end_s - clock.now_s()), description=f"{written} examples")
+            bar.update(
+                task,
+                completed=minutes * 60 - max(0.0, end_s - clock.now_s()),
+                description=f"{written} examples",
+            )
     if not written:
         raise SourceError(f"no clip in {clips} gave an example")
     return written
 
 
-def _examples(path: Path, analyzer: Analyzer, rng: np.random.Generator, settings: PackSettings) -> Iterator[Example]:
+def _examples(
+    path: Path, analyzer: Analyzer, rng: np.random.Generator, settings: PackSettings
+) -> Iterator[Example]:
     """Crops of pairs of frames of one clip, sent at a random rate."""
     start = int(rng.integers(0, 60)) if rng.random() < 0.5 else 0
     clip = read_clip(path, (SIDE, SIDE), settings.frames, start)
@@ -83,7 +94,9 @@ def _examples(path: Path, analyzer: Analyzer, rng: np.random.Generator, settings
         clip = read_clip(path, (SIDE, SIDE), settings.frames, 0)
     rate_bps = float(rng.choice(RATES_BPS)) * float(rng.uniform(0.8, 1.25))
     before: View | None = None
-    for index, view in enumerate(_received(clip.pictures, clip.frame_rate, rate_bps, analyzer, int(rng.integers(1 << 16)))):
+    for index, view in enumerate(
+        _received(clip.pictures, clip.frame_rate, rate_bps, analyzer, int(rng.integers(1 << 16)))
+    ):
         if before is not None and index % settings.every == settings.every - 1:
             for _ in range(settings.crops):
                 top, left = (16 * int(rng.integers(0, (SIDE - CROP) // 16 + 1)) for _ in range(2))
@@ -92,7 +105,11 @@ def _examples(path: Path, analyzer: Analyzer, rng: np.random.Generator, settings
 
 
 def _received(
-    pictures: Sequence[Picture], frame_rate: Fraction, rate_bps: float, analyzer: Analyzer, session_number: int
+    pictures: Sequence[Picture],
+    frame_rate: Fraction,
+    rate_bps: float,
+    analyzer: Analyzer,
+    session_number: int,
 ) -> Iterator[View]:
     """What a receiver without losses holds, frame by frame."""
     config = StreamConfig(session_number, SIDE, SIDE, frame_rate, 1 / frame_rate)
@@ -106,7 +123,9 @@ def _received(
             step = session.step(frame)
             anchors = [len(unit.data) for unit in step.units if unit.kind is UnitKind.ANCHOR]
             waiting_bytes += sum(anchors)
-            room_bytes = settings.anchor.max_share * rate_bps / 8 / float(frame_rate) if waiting_bytes > 0 else 0.0
+            room_bytes = (
+                settings.anchor.max_share * rate_bps / 8 / float(frame_rate) if waiting_bytes > 0 else 0.0
+            )
             waiting_bytes = max(0.0, waiting_bytes - room_bytes)
             if session.flight is not None and waiting_bytes == 0:
                 session.on_feedback(Feedback(0, anchors=(session.flight.anchor.anchor_id,)))

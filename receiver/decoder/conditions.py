@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from common.state import Composition
 from common.types import Picture
-
-if TYPE_CHECKING:
-    from common.state import Composition
 
 PICTURE_CHANNELS = 6
 LUMA_PHASES = 4

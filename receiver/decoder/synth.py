@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import Literal, Self, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from common.errors import ConfigError, WeightsError
+from common.state import Composition
 from common.types import Picture
 from common.weights import load_weights
 from receiver.decoder import bridge
@@ -32,9 +33,6 @@ from receiver.decoder.conditions import (
     unpack,
 )
 from receiver.decoder.model import FAMILY, TinyBridge
-
-if TYPE_CHECKING:
-    from common.state import Composition
 
 LEVELS = ("hold", "guide", "base", "bridge1", "bridge2", "bridge4")
 UNCERTAINTY_PER_LEVEL = 4.0
@@ -121,8 +119,8 @@ class BridgeSynthesizer:
         """One throw-away step at this size (multiples of 16): the first is the slowest."""
         planes = [np.full((height // k, width // k), 128, np.uint8) for k in (1, 2, 2, 8, 16, 16)]
         grey = Picture(*planes[:3])
-        blank = _Blank(grey, None, grey, planes[3], planes[4] * 0, planes[5] * 0)
-        self._bridge(cast("Composition", blank), FrameFacts(), 1, lambda: False)
+        blank = Composition(grey, None, grey, planes[3], planes[4] * 0, planes[5] * 0)
+        self._bridge(blank, FrameFacts(), 1, lambda: False)
 
     def render(
         self, composition: Composition, facts: FrameFacts, level: str, should_stop: Callable[[], bool]
@@ -215,16 +213,4 @@ def _prepared(model: TinyBridge, device: torch.device, dtype: torch.dtype) -> Ti
     model = model.eval().requires_grad_(False)
     # Not model.to(...): diffusers warns of any change of dtype there.
     moved = nn.Module.to(model, device=device, dtype=dtype)
-    return cast(TinyBridge, nn.Module.to(moved, memory_format=torch.channels_last))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Blank:
-    """The shape of a composition without a scene, for warming up."""
-
-    base: Picture
-    warped: Picture | None
-    guide: Picture
-    reliability: NDArray[np.uint8]
-    residual_mask: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
+    return cast(TinyBridge, moved.to(memory_format=torch.channels_last))
