@@ -56,6 +56,8 @@ class Av1Decoder:
                 "PyAV has no AV1 decoder (libdav1d): install the PyAV wheel from PyPI"
             ) from error
         self._context.thread_count = 1
+        # A size announced where `_check_sequence_size` does not look must not be allocated either.
+        self._context.options = {"max_pixels": str(self._size[0] * self._size[1])}
 
     def decode(self, data: bytes) -> Picture:
         """Decode one temporal unit to one picture; BitstreamError when it does not give exactly one."""

@@ -116,6 +116,8 @@ class RangeReader:
 
 
 MAGNITUDES = 15  # magnitudes 0..13 are one symbol, 14 escapes to Exp-Golomb bits
+_HALF = AdaptiveTable((1, 1))
+_ESCAPE_LENGTHS = AdaptiveTable.geometric(15)  # as long as the unary prefix of Exp-Golomb, but one symbol
 
 
 def write_signed(writer: RangeWriter, values: NDArray[np.integer[Any]], table: AdaptiveTable) -> Symbols:
@@ -124,31 +126,25 @@ def write_signed(writer: RangeWriter, values: NDArray[np.integer[Any]], table: A
     magnitude = np.abs(flat)
     symbols = np.minimum(magnitude, MAGNITUDES - 1)
     writer.symbols(symbols, table)
-    half = AdaptiveTable((1, 1))
-    for value in magnitude[symbols == MAGNITUDES - 1]:
-        rest = int(value) - (MAGNITUDES - 1) + 1
-        length = rest.bit_length()
-        writer.symbols(np.array([1] * (length - 1) + [0]), half)
-        writer.symbols(np.array([(rest >> bit) & 1 for bit in range(length - 1)]), half)
-    writer.symbols((flat[magnitude > 0] < 0).astype(np.int32), half)
+    rest = magnitude[symbols == MAGNITUDES - 1] - (MAGNITUDES - 2)
+    length = np.frexp(rest)[1] - 1  # binary digits after the leading one
+    writer.symbols(length, _ESCAPE_LENGTHS)
+    places = np.arange(MAGNITUDES)
+    writer.symbols((rest[:, None] >> places & 1)[places < length[:, None]], _HALF)
+    writer.symbols((flat[magnitude > 0] < 0).astype(np.int32), _HALF)
     return symbols
 
 
 def read_signed(reader: RangeReader, count: int, table: AdaptiveTable) -> tuple[Symbols, Symbols]:
     """Inverse of `write_signed`: (values, magnitude symbols), int32 [count] each."""
     symbols = reader.symbols(count, table)
-    half = AdaptiveTable((1, 1))
-    magnitude = symbols.copy()
-    for index in np.flatnonzero(symbols == MAGNITUDES - 1):
-        length = 1
-        while int(reader.symbols(1, half)[0]):
-            length += 1
-            if length > 16:
-                raise BitstreamError("escape code longer than 16 bits")
-        bits = reader.symbols(length - 1, half)
-        rest = (1 << (length - 1)) + sum(int(bit) << place for place, bit in enumerate(bits))
-        magnitude[index] = rest - 1 + MAGNITUDES - 1
-    negative = reader.symbols(int(np.count_nonzero(magnitude)), half)
-    values = magnitude.copy()
-    values[magnitude > 0] *= 1 - 2 * negative
+    values = symbols.copy()
+    escaped = symbols == MAGNITUDES - 1
+    length = reader.symbols(int(np.count_nonzero(escaped)), _ESCAPE_LENGTHS)
+    places = np.arange(MAGNITUDES)
+    bits = np.zeros((length.size, MAGNITUDES), np.int32)
+    bits[places < length[:, None]] = reader.symbols(int(length.sum()), _HALF)
+    values[escaped] = (1 << length) + (bits << places).sum(axis=1) + (MAGNITUDES - 2)
+    negative = reader.symbols(int(np.count_nonzero(values)), _HALF)
+    values[values > 0] *= 1 - 2 * negative
     return values, symbols

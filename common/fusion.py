@@ -20,7 +20,7 @@ from common.types import Picture, Plane
 CELL = 8  # reliability is decided per 8x8 luma samples
 
 # OpenCV's bicubic kernel (a = -3/4) at a quarter sample, times 64.
-_NEAR = np.array([-7, 56, 17, -2], np.int16)
+NEAR = np.array([-7, 56, 17, -2], np.int16)
 
 
 def _double(plane: NDArray[np.int16], axis: int) -> NDArray[np.int16]:
@@ -30,12 +30,8 @@ def _double(plane: NDArray[np.int16], axis: int) -> NDArray[np.int16]:
     padded = np.concatenate([moved[:1], moved[:1], moved, moved[-1:], moved[-1:]])
     shift = [padded[k : k + length] for k in range(5)]
     out = np.empty((2 * length, *moved.shape[1:]), np.int16)
-    out[0::2] = (
-        shift[0] * _NEAR[3] + shift[1] * _NEAR[2] + shift[2] * _NEAR[1] + shift[3] * _NEAR[0] + 32
-    ) >> 6
-    out[1::2] = (
-        shift[1] * _NEAR[0] + shift[2] * _NEAR[1] + shift[3] * _NEAR[2] + shift[4] * _NEAR[3] + 32
-    ) >> 6
+    out[0::2] = (shift[0] * NEAR[3] + shift[1] * NEAR[2] + shift[2] * NEAR[1] + shift[3] * NEAR[0] + 32) >> 6
+    out[1::2] = (shift[1] * NEAR[0] + shift[2] * NEAR[1] + shift[3] * NEAR[2] + shift[4] * NEAR[3] + 32) >> 6
     return np.moveaxis(out, 0, axis)
 
 

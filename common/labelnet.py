@@ -102,10 +102,6 @@ class LabelNet(nn.Module):
             stages.append(x)
         return stages
 
-    def features_of_rgb(self, rgb: Tensor) -> list[Tensor]:
-        """The same from R'G'B' [N,3,H,W] in 0..1, H and W even; differentiable (for training losses)."""
-        return self.features(rgb_to_planes(rgb))
-
     def forward(self, planes: Tensor) -> Tensor:
         """Planes [N,6,h,w] in -1..1 -> logits [N,21,h/4,w/4]; h and w multiples of 8."""
         _, fine, coarse = self.features(planes)
@@ -138,15 +134,6 @@ def picture_to_planes(picture: Picture) -> Tensor:
     y = torch.from_numpy(np.ascontiguousarray(picture.y))[None, None]
     chroma = torch.from_numpy(np.stack([picture.u, picture.v]))[None]
     return (torch.cat([F.pixel_unshuffle(y, 2), chroma], 1).float() - 128.0) / 128.0
-
-
-def rgb_to_planes(rgb: Tensor) -> Tensor:
-    """R'G'B' [N,3,H,W] in 0..1 -> [N,6,H/2,W/2]: BT.709, limited range, (sample - 128) / 128."""
-    red, green, blue = rgb.split(1, 1)
-    y = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    chroma = torch.cat([(blue - y) / 1.8556, (red - y) / 1.5748], 1)
-    luma = F.pixel_unshuffle((y * 219.0 - 112.0) / 128.0, 2)
-    return torch.cat([luma, F.avg_pool2d(chroma, 2) * (224.0 / 128.0)], 1)
 
 
 def working_size(height: int, width: int) -> tuple[int, int]:
@@ -182,8 +169,11 @@ def load_labelnet(name_or_path: str = "labels") -> LabelNet:
         net = LabelNet(**weights.config)
         net.load_state_dict({name: tensor.float() for name, tensor in weights.tensors.items()})
     except (TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{name_or_path} does not hold a label network of this version: retrain it") from error
-    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        raise WeightsError(
+            f"{name_or_path} does not hold a label network of this version: retrain it"
+        ) from error
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its annotations
+    return net.eval().requires_grad_(False)
 
 
 @torch.inference_mode()

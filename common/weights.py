@@ -2,6 +2,7 @@
 
     common/assets/manifest.json     name -> file, sha256, bytes, licence, family, trained
     common/assets/NAME.safetensors  float16 tensors; header: `family`, and `config` as JSON
+    common/assets/NAME.md           its card: data, licence, training, what it measures
 
 A safetensors file holds numbers and text, so reading one can never run code (unlike pickle).
 """
@@ -24,6 +25,7 @@ from common.errors import SinkError, WeightsError
 
 ASSETS = Path(__file__).parent / "assets"
 SUFFIX = ".safetensors"
+CARD_SUFFIX = ".md"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +116,9 @@ def save_weights(
 
 
 def register(path: Path, name: str, licence: str, trained: str, assets: Path = ASSETS) -> Asset:
-    """Copy a weights file into the assets and enter it in the manifest, in place of one of that name.
+    """Copy a weights file, and the card of that name beside it, into the assets and enter it in the manifest.
+
+    What was shipped under `name` before is replaced.
 
     Raises WeightsError when the file is damaged or names no family, SinkError when it cannot be copied.
     """
@@ -126,8 +130,10 @@ def register(path: Path, name: str, licence: str, trained: str, assets: Path = A
     manifest = {"weights": [asdict(entry) for _, entry in sorted(entries.items())]}
     try:
         assets.mkdir(parents=True, exist_ok=True)
-        if path.resolve() != (assets / file).resolve():
-            shutil.copyfile(path, assets / file)
+        for source in (path, path.with_suffix(CARD_SUFFIX)):
+            target = assets / f"{name}{source.suffix}"
+            if source.exists() and source.resolve() != target.resolve():
+                shutil.copyfile(source, target)
         (assets / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
     except OSError as error:
         raise SinkError(f"cannot register {name} in {assets}: {error.strerror}") from error

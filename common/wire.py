@@ -277,6 +277,8 @@ def _parse_frame(data: bytes, slot: int) -> FrameUnit:
     mark = cursor.number(1) if extension & _EXT_MARK else None
     activate = cursor.number(1) if extension & _EXT_ACTIVATE else None
     quality = cursor.number(1) if extension & _EXT_QUALITY else None
+    if quality is not None and quality > 63:
+        raise BitstreamError(f"guide quantiser {quality} is not 0..63")
     motion = cursor.take(cursor.varint(MAX_UNIT_BYTES)) if flags & _MOTION else None
     labels = cursor.take(cursor.varint(MAX_UNIT_BYTES)) if flags & _LABELS else None
     guide = cursor.rest()

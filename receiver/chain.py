@@ -75,8 +75,6 @@ class SceneDecoder:
             self._take_anchor(parse_unit(data, 0, 0))
         else:
             slot = slot_near(data, self._expected_slot(now_s))
-            if slot > self._newest[0]:
-                self._newest = slot, now_s
             store = self._waiting if kind is UnitKind.FRAME else self._residuals
             if len(store) >= _MAX_WAITING:
                 store.pop(min(store))
@@ -92,6 +90,7 @@ class SceneDecoder:
     def _configure(self, unit: object, now_s: float) -> None:
         assert isinstance(unit, ConfigUnit)
         if unit.config == self.config:
+            self._newest = max(self._newest, (unit.slot - 1, now_s))
             return
         if self.config is not None:
             self.counts["new stream"] += 1
@@ -115,10 +114,11 @@ class SceneDecoder:
 
     def _drain(self, now_s: float) -> None:
         """Apply every waiting frame whose turn has come, then note whether the rest is stuck."""
+        applied_before = self.counts["frame"]
         while (ready := self._next_ready()) is not None:
             slot, base = ready
             try:
-                self._apply(self._waiting.pop(slot), slot, base)
+                self._apply(self._waiting.pop(slot), slot, base, now_s)
             except BitstreamError:
                 self.counts["damaged"] += 1
                 self.state = None  # the guide decoder has seen half a frame: only a key frame helps
@@ -126,7 +126,7 @@ class SceneDecoder:
             for slot in [s for s in self._waiting if s <= self.state.slot]:
                 del self._waiting[slot]
                 self.counts["late"] += 1
-        self._note_stall(now_s)
+        self._note_stall(now_s, progress=self.counts["frame"] > applied_before)
 
     def _next_ready(self) -> tuple[int, SceneState] | None:
         if self.config is None:
@@ -148,7 +148,7 @@ class SceneDecoder:
             return True  # `_apply` will count it
         return not isinstance(unit, FrameUnit) or unit.activate is None or unit.activate in self._anchors
 
-    def _apply(self, data: bytes, slot: int, base: SceneState) -> None:
+    def _apply(self, data: bytes, slot: int, base: SceneState, now_s: float) -> None:
         unit = parse_unit(data, slot, base.digest)
         assert isinstance(unit, FrameUnit) and self.config is not None
         guide = self._guide_decoder(unit).decode(unit.guide) if unit.guide else None
@@ -157,6 +157,7 @@ class SceneDecoder:
         if not is_disposable(data):
             self.state = state
         self._scenes[slot] = state
+        self._newest = max(self._newest, (slot, now_s))  # only now is the number proven
         while len(self._scenes) > _MAX_KEPT:
             self._scenes.popitem(last=False)
         self.counts["frame"] += 1
@@ -171,12 +172,13 @@ class SceneDecoder:
             raise BitstreamError("a guide picture came before any key frame")
         return self._guide[1]
 
-    def _note_stall(self, now_s: float) -> None:
-        if self._waiting and self._stalled_s is None:
-            self._stalled_s = now_s
-        elif not self._waiting and self._stalled_s is not None:
+    def _note_stall(self, now_s: float, progress: bool) -> None:
+        """A frame that waits while others are applied (its number was damaged) is no reason for a refresh."""
+        if self._stalled_s is not None and (progress or not self._waiting):
             self.mismatches.append((self._stalled_s, now_s))
             self._stalled_s = None
+        if self._waiting and self._stalled_s is None:
+            self._stalled_s = now_s
 
     # --- out ------------------------------------------------------------------------------------------------------
 
@@ -191,7 +193,7 @@ class SceneDecoder:
 
     @property
     def newest_slot(self) -> int:
-        """Newest frame number seen, -1 before any."""
+        """Newest frame number that a check has proven, -1 before any."""
         return self._newest[0]
 
     def scene_at(self, slot: int) -> SceneState | None:

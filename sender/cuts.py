@@ -33,7 +33,9 @@ def detect_cut(state: CutState, picture: Picture) -> tuple[bool, CutState]:
     """Whether `picture` starts a new scene, and the next state. The first picture is no cut."""
     small = [cv2.resize(plane, (16, 16), interpolation=cv2.INTER_AREA) for plane in picture.planes]
     thumbnail = np.stack(small).astype(np.float32)
-    signature = np.asarray(cv2.img_hash.pHash(cv2.resize(picture.y, (64, 64), interpolation=cv2.INTER_AREA)).ravel(), np.uint8)
+    signature = np.asarray(
+        cv2.img_hash.pHash(cv2.resize(picture.y, (64, 64), interpolation=cv2.INTER_AREA)).ravel(), np.uint8
+    )
     if state.thumbnail is None or state.signature is None:
         return False, CutState(thumbnail, signature)
     change = float(np.abs(thumbnail - state.thumbnail).mean(axis=(1, 2)) @ np.array([0.6, 0.2, 0.2]))

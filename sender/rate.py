@@ -26,12 +26,14 @@ class Role(IntEnum):
 
 # Quantiser of each role against the middle one. Measured on the corpus at equal rate: cascading gains 0.1-0.4 dB over
 # one quantiser for all; a good key picture gains up to 0.7 dB on still scenes.
-OFFSET = {Role.KEY: -18, Role.BASE: -11, Role.MIDDLE: 0, Role.DISPOSABLE: 4}
+OFFSET = {Role.KEY: -18, Role.BASE: -8, Role.MIDDLE: 0, Role.DISPOSABLE: 4}
 ROLES = (Role.BASE, Role.DISPOSABLE, Role.MIDDLE, Role.DISPOSABLE)  # by SvtAv1Encoder.position
 _HALVING = 8.5  # quantiser steps that halve the bytes (above the floor)
 FLOOR_BYTES = 20  # an AV1 picture that changes nothing
 _DEBT_TIME_S = 1.5  # what differs from the plan is put right over this time
+_STARVED_S = 0.8  # debt beyond which disposable pictures are left out
 _MAX_GROUP_STEP = 5.0
+_JUMP = 6.0  # quantiser steps
 WINDOW_S = 4.0  # the rate is held over any such window; a key picture is a loan that is paid back within one
 CUT_KEY_S = 0.2  # after a cut the picture must arrive within 300 ms, so its key must be small
 COARSER_Q, FINER_Q = 61.0, 44.0  # middle quantiser beyond which another guide scale is better
@@ -136,25 +138,48 @@ def plan(state: RateState, role: Role, target: RateTarget) -> tuple[PicturePlan,
     wanted = state.quantiser + OFFSET[role]
     if role is not Role.BASE:  # a still scene would be refined by a picture that soon is forgotten
         wanted = max(wanted, state.reference_q + 2)
-    starved = state.quantiser >= MAX_QP - 0.5 and state.debt_bytes > 6 * target.picture_bytes
+    starved = state.quantiser >= MAX_QP - 0.5 and state.debt_bytes > _STARVED_S * target.rate_bps / 8
     send = not (role is Role.DISPOSABLE and starved)
     return PicturePlan(int(min(MAX_QP, max(1, round(wanted)))), send), state
 
 
 def _replan_group(state: RateState, target: RateTarget) -> RateState:
     """The middle quantiser for the coming group of four pictures, not too far from the last one's."""
-    wanted = settled(state, target).quantiser
-    step = min(_MAX_GROUP_STEP, max(-_MAX_GROUP_STEP, wanted - state.quantiser))
+    goal = settled(state, target).quantiser
+    if is_still(state, target):
+        return replace(state, quantiser=goal)
+    step = min(_MAX_GROUP_STEP, max(-_MAX_GROUP_STEP, goal - state.quantiser))
     return replace(state, quantiser=state.quantiser + step)
 
 
+def _share_bytes(state: RateState, target: RateTarget) -> float:
+    """What a picture's guide may cost while nothing is to be paid back."""
+    return target.picture_bytes * (1 - state.reserve) - state.overhead_bytes
+
+
+def is_still(state: RateState, target: RateTarget) -> bool:
+    """Whether holding the present quality costs little: then spare bits go into refining the picture."""
+    if state.reference_q <= 0:
+        return False
+    holding = group_bytes(state, _clip(state.reference_q - OFFSET[Role.BASE]))
+    return holding < 0.6 * 4 * _share_bytes(state, target)
+
+
 def settled(state: RateState, target: RateTarget) -> RateState:
-    """The state with the middle quantiser that is expected to meet the target."""
-    share = target.picture_bytes * (1 - state.reserve) - state.overhead_bytes
+    """The state with the middle quantiser that is expected to meet the target.
+
+    A still scene is refined in jumps: the encoder drops corrections much smaller than its quantiser, so spare bits
+    are saved up until they pay for a jump.
+    """
+    share = _share_bytes(state, target)
     repay = state.debt_bytes / (_DEBT_TIME_S * target.frame_rate) + min(state.payment_bytes, state.loan_bytes)
-    budget = 4 * max(0.2 * share, share - repay)
-    wanted = _solve(lambda quantiser: group_bytes(state, quantiser), budget)
-    return replace(state, quantiser=wanted)
+    wanted = _solve(lambda quantiser: group_bytes(state, quantiser), 4 * max(0.2 * share, share - repay))
+    holding = state.reference_q - OFFSET[Role.BASE]
+    if is_still(state, target) and wanted < holding:
+        saved = max(0.0, -state.debt_bytes)
+        rich = _solve(lambda quantiser: group_bytes(state, quantiser), max(0.0, 4 * (share - repay)) + saved)
+        wanted = rich if rich <= holding - _JUMP else holding
+    return replace(state, quantiser=_clip(wanted))
 
 
 def plan_key(state: RateState, target: RateTarget, limit_s: float) -> int:
@@ -199,8 +224,13 @@ def spent(
         known = refinement_bytes(complexity[Role.KEY], reference_q, quantiser) if role is Role.BASE else 0.0
         seen = measured_complexity(max(guide_bytes // 3, guide_bytes - int(known)), quantiser)
         complexity[role] += (1.0 if role is Role.KEY else 0.4) * (seen - complexity[role])
-        if role in (Role.KEY, Role.BASE):
+        if role is Role.KEY:
             reference_q = float(quantiser)
+        elif role is Role.BASE:  # as far as the picture was coded anew; the rest keeps its quality
+            renewed = min(1.0, guide_bytes / 2.0 ** (complexity[Role.KEY] - quantiser / _HALVING))
+            reference_q += (
+                renewed * (quantiser - reference_q) if quantiser > reference_q else quantiser - reference_q
+            )
     second = target.rate_bps / 8
     loan, payment = max(0.0, state.loan_bytes - state.payment_bytes), state.payment_bytes
     planned = slots * target.picture_bytes - min(state.payment_bytes, state.loan_bytes)
@@ -213,7 +243,7 @@ def spent(
     strained = _strained(state, target, period_s)
     return replace(
         state, complexity=(complexity[0], complexity[1], complexity[2], complexity[3]),
-        debt_bytes=max(-0.5 * second, min(debt, 2.0 * second)),  # older credit and debt are forgotten
+        debt_bytes=max(-1.5 * second, min(debt, 2.0 * second)),  # older credit and debt are forgotten
         overhead_bytes=state.overhead_bytes + 0.05 * (side_bytes - state.overhead_bytes),
         quantiser=middle, loan_bytes=loan, payment_bytes=payment, reference_q=reference_q, strained_s=strained,
     )  # fmt: skip

@@ -21,11 +21,11 @@ _BYTES_PER_BLOCK = 60.0
 
 
 def choose_residual(
-    source: Picture, state: SceneState, rate: RateState, target: RateTarget
+    source: Picture, state: SceneState, rate: RateState, target: RateTarget, enabled: bool = True
 ) -> ResidualUnit | None:
     """The residual of the frame that `state` is at, or None when the rate has no room for one."""
     room = target.picture_bytes - rate.debt_bytes / 8
-    if rate.quantiser > _FINE_Q or rate.debt_bytes > 0 or room < 2 * _BYTES_PER_BLOCK:
+    if not enabled or rate.quantiser > _FINE_Q or rate.debt_bytes > 0 or room < 2 * _BYTES_PER_BLOCK:
         return None
     scene = compose(state)
     wanted = tuple(s.astype(np.int16) - b for s, b in zip(source.planes, scene.base.planes, strict=True))

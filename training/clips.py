@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.video.reformatter import Interpolation
+from av.video.stream import VideoStream
 
 from common.errors import SourceError
 from common.types import Colour, Picture, Plane
@@ -54,40 +57,42 @@ def sample_clip(path: Path, size: tuple[int, int] | None, count: int) -> ClipFra
 
 
 def _read(path: Path, size: tuple[int, int] | None, start: int, every: int, count: int) -> ClipFrames:
-    try:
-        with av.open(str(path)) as container:
-            stream = _video(path, container)
-            rate = stream.average_rate or stream.guessed_rate or _FALLBACK_RATE
-            chosen = islice(container.decode(stream), start, start + count * every, every)
-            frames = list(_pictures(chosen, size))
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise SourceError(f"{path}: cannot be read as video ({error}); remove it from the folder") from error
+    with _opened(path) as (container, stream):
+        rate = stream.average_rate or stream.guessed_rate or _FALLBACK_RATE
+        chosen = islice(container.decode(stream), start, start + count * every, every)
+        frames = list(_pictures(chosen, size))
     colour = frames[0][1] if frames else Colour()
     return ClipFrames(tuple(picture for picture, _ in frames), Fraction(rate), colour)
 
 
 def _length(path: Path) -> int:
     """Number of frames that the container states, or what its duration gives, else 0."""
+    with _opened(path) as (container, stream):
+        if stream.frames:
+            return int(stream.frames)
+        seconds = (container.duration or 0) / av.time_base
+        return int(seconds * float(stream.average_rate or _FALLBACK_RATE))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A clip and its video; what goes wrong inside the block is a SourceError too."""
     try:
         with av.open(str(path)) as container:
-            stream = _video(path, container)
-            if stream.frames:
-                return int(stream.frames)
-            seconds = (container.duration or 0) / av.time_base
-            return int(seconds * float(stream.average_rate or _FALLBACK_RATE))
+            if not container.streams.video:
+                raise SourceError(f"{path}: there is no video in this file; remove it from the folder")
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            yield container, stream
+    except SourceError:
+        raise
     except (av.FFmpegError, OSError, ValueError) as error:
         raise SourceError(f"{path}: cannot be read as video ({error}); remove it from the folder") from error
 
 
-def _video(path: Path, container: av.container.InputContainer) -> av.video.stream.VideoStream:
-    if not container.streams.video:
-        raise SourceError(f"{path}: there is no video in this file; remove it from the folder")
-    stream = container.streams.video[0]
-    stream.codec_context.thread_count = 1
-    return stream
-
-
-def _pictures(frames: Iterator[av.VideoFrame], size: tuple[int, int] | None) -> Iterator[tuple[Picture, Colour]]:
+def _pictures(
+    frames: Iterator[av.VideoFrame], size: tuple[int, int] | None
+) -> Iterator[tuple[Picture, Colour]]:
     for frame in frames:
         turns = quarter_turns(frame)
         width, height = _stored_size(frame, size, turns)

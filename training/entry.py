@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from common.errors import ConfigError, UsageError, WeightsError
+from common.errors import ConfigError, UsageError
 from common.labelnet import LabelNet, load_labelnet
 from common.ports import Analyzer
 from common.weights import shipped

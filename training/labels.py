@@ -26,6 +26,7 @@ from common.errors import SourceError
 from common.labelnet import FAMILY, LabelNet
 from common.types import LABEL_CLASSES
 from common.weights import save_weights
+from receiver.decoder.synth import DeviceName, pick_device
 from training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from training.clips import list_clips
 from training.targets import Targets, Teacher, is_held_out, join, load_teacher, make_targets
@@ -34,6 +35,7 @@ _MIRROR = [1, 0, 3, 2, 4, 5]
 """Order of the six planes after a flip from left to right."""
 _CELL = 4
 """Side of a cell of the targets, in samples of the six planes."""
+PERSON = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +46,37 @@ class LabelSettings:
     crops : sides of the training crops, cells
     rare_share : of the picture that a class must cover to count when pictures with rare classes are preferred
     average_decay : of the moving average of the weights, which is what is kept
+    threads : of torch
     """
 
-    frames: int = 14
+    frames: int = 8
     batch: int = 24
     crops: tuple[int, ...] = (24, 28, 32)
     rare_share: float = 0.02
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
     warm_up_steps: int = 100
-    average_decay: float = 0.998
+    average_decay: float = 0.996
     clip_norm: float = 2.0
     report_steps: int = 50
     checkpoint_s: float = 60.0
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """With the teacher's strongest class per cell: share of cells, and mean IoU over classes in either map."""
+    """With the teacher's strongest class per cell.
+
+    pixels : share of cells
+    background : the share that a map of nothing but background would have, which has to be beaten
+    miou : mean intersection over union of the classes in either map
+    person : intersection over union of the class person, NaN without any
+    """
 
     pixels: float
+    background: float
     miou: float
+    person: float
     pictures: int
 
 
@@ -74,7 +86,7 @@ def train_labels(
     teacher: Path,
     minutes: float,
     resume: bool = False,
-    device: str = "cpu",
+    device: DeviceName = "auto",
     seed: int = 0,
     *,
     dev: Path | None = None,
@@ -90,12 +102,15 @@ def train_labels(
     WeightsError when the teacher cannot be loaded.
     """
     settings = settings or LabelSettings()
+    torch.set_num_threads(settings.threads)
     classify = load_teacher(teacher)
     paths = list_clips(clips)
     folder = out / "targets"
     training = _gather([p for p in paths if not is_held_out(p)], folder, classify, settings.frames, seed)
-    held_out = _gather([p for p in paths if is_held_out(p)], folder, classify, settings.frames, seed, parts=False)
-    trainer = LabelTrainer(training, settings, torch.device(device), seed)
+    held_out = _gather(
+        [p for p in paths if is_held_out(p)], folder, classify, settings.frames, seed, parts=False
+    )
+    trainer = LabelTrainer(training, settings, pick_device(device), seed)
     checkpoint = out / "labels.checkpoint.safetensors"
     if resume and checkpoint.exists():
         trainer.resume(checkpoint)
@@ -108,7 +123,7 @@ def train_labels(
         scores["development clips"] = measure(net, extra, trainer.device)
     path = out / "labels.safetensors"
     save_weights(path, net.state_dict(), net.config, FAMILY, {"seed": str(seed)})
-    (out / "labels.md").write_text(card(trainer, len(paths), scores), "utf-8")
+    (out / "labels.md").write_text(card(trainer, len(list(folder.glob("*.npz"))), scores), "utf-8")
     return path
 
 
@@ -133,7 +148,8 @@ class LabelTrainer:
     def __init__(self, targets: Targets, settings: LabelSettings, device: torch.device, seed: int) -> None:
         torch.manual_seed(seed)
         self.settings, self.device, self.progress = settings, device, Progress(seed=seed)
-        self.model = LabelNet(normed=True).to(device, memory_format=torch.channels_last)
+        self.model = LabelNet(normed=True).to(device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its annotations
         self.average = deepcopy(self.model).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -161,7 +177,9 @@ class LabelTrainer:
                 self.progress = Progress(step, elapsed_s, self.progress.seed)
                 if step % self.settings.report_steps == 0:
                     loss = float(np.mean(losses))
-                    lines.write(json.dumps({"step": step, "elapsed_s": round(elapsed_s, 1), "loss": loss}) + "\n")
+                    lines.write(
+                        json.dumps({"step": step, "elapsed_s": round(elapsed_s, 1), "loss": loss}) + "\n"
+                    )
                     lines.flush()
                     bar.update(task, completed=elapsed_s, description=f"step {step}  loss {loss:.4f}")
                     losses = []
@@ -243,7 +261,7 @@ def disturbed(planes: Tensor, rng: np.random.Generator) -> Tensor:
     soft = n // 4
     low = F.avg_pool2d(x[:soft], 2)
     x[:soft] = F.interpolate(low, scale_factor=2, mode="bilinear", align_corners=False)
-    noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32))
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(int(rng.integers(1 << 31))))
     return (x + noise * per_picture(0.0, 0.04)).clamp(-1, 1)
 
 
@@ -269,8 +287,10 @@ def agreement(confusion: NDArray[np.int64], pictures: int) -> Agreement:
     """From cells counted by teacher's class (rows) and network's class (columns)."""
     both = np.diag(confusion)
     either = confusion.sum(0) + confusion.sum(1) - both
-    miou = float(np.mean(both[either > 0] / either[either > 0]))
-    return Agreement(float(both.sum() / confusion.sum()), miou, pictures)
+    iou = np.full(LABEL_CLASSES, np.nan)
+    iou[either > 0] = both[either > 0] / either[either > 0]
+    pixels, background = both.sum() / confusion.sum(), confusion[0].sum() / confusion.sum()
+    return Agreement(float(pixels), float(background), float(np.nanmean(iou)), float(iou[PERSON]), pictures)
 
 
 def card(trainer: LabelTrainer, clips: int, scores: dict[str, Agreement]) -> str:
@@ -278,10 +298,15 @@ def card(trainer: LabelTrainer, clips: int, scores: dict[str, Agreement]) -> str
     progress, s = trainer.progress, trainer.settings
     on_cpu = trainer.device.type == "cpu"
     hardware = (
-        f"{platform.machine().replace('_', '-')}, {torch.get_num_threads()} CPU thread(s)" if on_cpu else "one GPU"
+        f"{platform.machine().replace('_', '-')}, {torch.get_num_threads()} CPU thread(s)"
+        if on_cpu
+        else "one GPU"
     )
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters()) / 1e6
-    rows = [f"| {name} | {of.pictures} | {of.pixels:.1%} | {of.miou:.3f} |" for name, of in scores.items()]
+    rows = [
+        f"| {name} | {of.pictures} | {of.pixels:.1%} | {of.background:.1%} | {of.miou:.3f} | {of.person:.3f} |"
+        for name, of in scores.items()
+    ]
     return "\n".join(
         [
             "# labels: what is where",
@@ -300,10 +325,12 @@ def card(trainer: LabelTrainer, clips: int, scores: dict[str, Agreement]) -> str
             "- It inherits the mistakes of its teacher and adds its own. Made for giving bits to what matters,",
             "  not for saying who or what is in a picture.",
             "",
-            "Agreement with the teacher's strongest class per cell (mean IoU over the classes in either map):",
+            "Agreement with the teacher's strongest class per cell, and that of a map of nothing but background;",
+            "mean IoU over the classes in either map. Where `cells` does not exceed `all background`, the map is",
+            "no better than none by that count.",
             "",
-            "| measured on | pictures | cells | mIoU |",
-            "|---|---|---|---|",
+            "| measured on | pictures | cells | all background | mIoU | person IoU |",
+            "|---|---|---|---|---|---|",
             *rows,
             "",
         ]

@@ -35,9 +35,9 @@ class LossWeights:
     fidelity: float = 1.0
     structure: float = 0.3
     pyramid: float = 0.5
-    texture: float = 0.1
-    features: float = 0.1
-    variance: float = 0.2
+    texture: float = 0.01
+    features: float = 0.05
+    variance: float = 0.05
     temporal: float = 0.3
 
 

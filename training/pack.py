@@ -127,8 +127,9 @@ def _received(
                 settings.anchor.max_share * rate_bps / 8 / float(frame_rate) if waiting_bytes > 0 else 0.0
             )
             waiting_bytes = max(0.0, waiting_bytes - room_bytes)
-            if session.flight is not None and waiting_bytes == 0:
-                session.on_feedback(Feedback(0, anchors=(session.flight.anchor.anchor_id,)))
+            flight = session.anchors.flight
+            if flight is not None and waiting_bytes == 0:
+                session.on_feedback(Feedback(0, anchors=(flight.anchor.anchor_id,)))
             yield View(frame.picture, compose(step.state), facts_of(step.state))
     finally:
         session.close()

@@ -1,8 +1,8 @@
 """What the teacher sees in the clips: pictures and soft classes on a grid, kept on disk.
 
-    clip -> frames spread over it -> whole frame and a random part -> teacher -> folder/CLIP.npz
-                                                                                  planes [n,6,128,128] uint8
-                                                                                  classes [n,21,32,32] float16
+clip -> frames spread over it -> whole frame and a random part -> teacher -> folder/CLIP.npz
+                                                                              planes [n,6,128,128] uint8
+                                                                              classes [n,21,32,32] float16
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from common.colour import picture_to_rgb
 from common.errors import SinkError, SourceError, WeightsError
 from common.labelnet import WORKING_SIDE, resize_plane
-from common.types import LABEL_CLASSES, Picture
+from common.types import Picture
 from training.clips import sample_clip
 
 HELD_OUT_IN = 10
@@ -34,9 +34,11 @@ GRID = WORKING_SIDE // 8
 _READ_SIDE = 384
 _SMALLEST_PART = 0.45
 _TEACHER_SIDE = 257
+_STEP, _CENTRE = _TEACHER_SIDE // GRID, _TEACHER_SIDE // GRID // 2
+"""Where cells lie in the teacher's output, which it has itself enlarged from about this grid."""
 
 Teacher = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""R'G'B' [H,W,3] uint8 -> probabilities [H',W',21]."""
+"""R'G'B' [H,W,3] uint8 -> probabilities [21,32,32] at the centres of the cells."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,14 +67,16 @@ def load_teacher(path: Path) -> Teacher:
         interpreter.allocate_tensors()
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"cannot load the teacher {path}: {error}") from error
-    put, get = (info[0]["index"] for info in (interpreter.get_input_details(), interpreter.get_output_details()))
+    put, get = (
+        info[0]["index"] for info in (interpreter.get_input_details(), interpreter.get_output_details())
+    )
 
     def classify(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         scaled = cv2.resize(rgb, (_TEACHER_SIDE, _TEACHER_SIDE), interpolation=cv2.INTER_AREA)
         interpreter.set_tensor(put, scaled[None].astype(np.float32) / 127.5 - 1.0)
         interpreter.invoke()
-        logits = torch.from_numpy(interpreter.get_tensor(get)[0].copy())
-        return np.asarray(logits.softmax(-1).numpy(), np.float32)
+        logits = interpreter.get_tensor(get)[0][_CENTRE::_STEP, _CENTRE::_STEP]
+        return np.asarray(torch.from_numpy(logits.copy()).softmax(-1).permute(2, 0, 1).numpy(), np.float32)
 
     return classify
 
@@ -87,7 +91,9 @@ def is_held_out(path: Path) -> bool:
     return zlib.crc32(scene_of(path).encode()) % HELD_OUT_IN == 0
 
 
-def make_targets(clip: Path, folder: Path, teacher: Teacher, frames: int, seed: int, parts: bool = True) -> Targets:
+def make_targets(
+    clip: Path, folder: Path, teacher: Teacher, frames: int, seed: int, parts: bool = True
+) -> Targets:
     """Targets of one clip, read from `folder` if they are there already.
 
     frames : spread over the clip; parts : a random part of each frame as well
@@ -95,7 +101,9 @@ def make_targets(clip: Path, folder: Path, teacher: Teacher, frames: int, seed: 
     """
     path = folder / f"{clip.stem}.npz"
     if not path.exists():
-        targets = _ask(clip, teacher, frames, np.random.default_rng((seed, zlib.crc32(clip.stem.encode()))), parts)
+        targets = _ask(
+            clip, teacher, frames, np.random.default_rng((seed, zlib.crc32(clip.stem.encode()))), parts
+        )
         _save(path, targets)
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -113,9 +121,11 @@ def _ask(clip: Path, teacher: Teacher, frames: int, rng: np.random.Generator, pa
     read = sample_clip(clip, (_READ_SIDE, _READ_SIDE), frames)
     if not read.pictures:
         raise SourceError(f"{clip}: not one picture could be decoded; remove it from the folder")
-    views = [view for picture in read.pictures for view in ([picture, _part(picture, rng)] if parts else [picture])]
-    classes = [_grid(teacher(picture_to_rgb(view, read.colour))) for view in views]
-    return Targets(np.stack([_working_planes(view) for view in views]), np.stack(classes))
+    views = [
+        view for picture in read.pictures for view in ([picture, _part(picture, rng)] if parts else [picture])
+    ]
+    classes = [teacher(picture_to_rgb(view, read.colour)) for view in views]
+    return Targets(np.stack([_working_planes(view) for view in views]), np.stack(classes).astype(np.float16))
 
 
 def _part(picture: Picture, rng: np.random.Generator) -> Picture:
@@ -136,13 +146,6 @@ def _working_planes(picture: Picture) -> NDArray[np.uint8]:
     half = WORKING_SIDE // 2
     chroma = np.stack([resize_plane(plane, half, half) for plane in (picture.u, picture.v)])
     return np.concatenate([F.pixel_unshuffle(y[None], 2).numpy(), chroma])
-
-
-def _grid(probabilities: NDArray[np.float32]) -> NDArray[np.float16]:
-    """[H,W,21] -> [21,32,32], the mean over each cell."""
-    pooled = F.adaptive_avg_pool2d(torch.from_numpy(probabilities).permute(2, 0, 1), GRID)
-    assert pooled.shape[0] == LABEL_CLASSES
-    return pooled.half().numpy()
 
 
 def _save(path: Path, targets: Targets) -> None:

@@ -39,7 +39,9 @@ def smooth_plane(height: int, width: int, dy: float = 0.0, dx: float = 0.0) -> P
     """Texture without aliasing, sampled at (y + dy, x + dx)."""
     y, x = np.mgrid[:height, :width].astype(np.float64)
     y, x = y + dy, x + dx
-    waves = (np.sin(0.31 * y + 0.12 * x) + np.sin(0.11 * y - 0.37 * x + 1) + np.sin(0.23 * y + 0.29 * x + 2)) / 3
+    waves = (
+        np.sin(0.31 * y + 0.12 * x) + np.sin(0.11 * y - 0.37 * x + 1) + np.sin(0.23 * y + 0.29 * x + 2)
+    ) / 3
     return np.round(128 + 100 * waves).astype(np.uint8)
 
 
@@ -76,7 +78,9 @@ def test_no_motion_changes_nothing() -> None:
 @given(seeds, st.integers(-8, 8), st.integers(-8, 8))
 def test_whole_pixels_are_moved_exactly(seed: int, dy: int, dx: int) -> None:
     """8 quarter pixels are two luma and one chroma sample; beyond the border the edge repeats."""
-    picture = Picture(random_plane(seed, 64, 64), random_plane(seed + 1, 32, 32), random_plane(seed + 2, 32, 32))
+    picture = Picture(
+        random_plane(seed, 64, 64), random_plane(seed + 1, 32, 32), random_plane(seed + 2, 32, 32)
+    )
     field = np.empty((4, 4, 2), np.int16)
     field[:] = 8 * dy, 8 * dx
     for plane, moved, step in zip(picture.planes, warp(picture, field).planes, (2, 1, 1), strict=True):
@@ -95,7 +99,9 @@ def test_the_interpolation_filters_keep_flat_areas() -> None:
 # --- the search ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("scale", "dy", "dx"), [(2, 1.5, -2.0), (2, -0.75, 0.5), (4, 4.0, 3.0), (1, 1.0, 1.25)])
+@pytest.mark.parametrize(
+    ("scale", "dy", "dx"), [(2, 1.5, -2.0), (2, -0.75, 0.5), (4, 4.0, 3.0), (1, 1.0, 1.25)]
+)
 def test_the_search_finds_a_shift(scale: int, dy: float, dx: float) -> None:
     """The current picture shows at p what the reference shows at p + (dy, dx) luma pixels of the coded picture."""
     side = 128 // scale

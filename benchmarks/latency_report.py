@@ -1,0 +1,180 @@
+"""`latency.json`: what `semcast bench latency` measured, beside what it should be."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, JsonValue
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.report import Model
+from common.errors import SinkError
+
+SCHEMA_NAME: Literal["semcast.latency/1"] = "semcast.latency/1"
+
+SENDER_P95_MS, BASE_P95_MS, STEP_P95_MS = 25.0, 6.0, 35.0
+"""What 512x512 must reach on one thread: a whole sender step, the base picture, one network call in bfloat16."""
+WARPED_BASE = "base picture, anchor warped"
+"""The costly kind of base picture; without an anchor, or with a guide at full size, there is next to nothing to do."""
+REALTIME_FACTOR = 1.0
+"""Frames that both ends together get through, on one machine, over the frames that the source delivers."""
+
+NotNegative = Annotated[float, Field(ge=0.0)]
+
+
+class Row(Model):
+    """One stage, milliseconds.
+
+    level : of the ladder, None for what does not depend on it
+    miss_ratio : share of samples above the frame interval (sender total) or the picture budget (full path);
+        None where there is no such limit
+    p50_calibrated : p50 over that of the calibration kernel
+    """
+
+    stage: str
+    level: str | None
+    n: int
+    p50_ms: NotNegative
+    p95_ms: NotNegative
+    p99_ms: NotNegative
+    max_ms: NotNegative
+    miss_ratio: Annotated[float, Field(ge=0.0, le=1.0)] | None
+    p50_calibrated: NotNegative
+
+
+class Requirement(Model):
+    """One target. ratio : measured over target; `met` where that is on the right side of 1.
+
+    measured, ratio, met are None where the clip did not give rise to what the target is about.
+    """
+
+    name: str
+    target: float
+    measured: float | None
+    ratio: float | None
+    met: bool | None
+
+
+class Throughput(Model):
+    """Both ends in one process, one step a frame.
+
+    painted_frames : those that the network painted; the rest the sender left out to keep its rate
+    frames_per_s : of the painted ones; realtime_factor : that over the source's rate
+    """
+
+    frames: int
+    painted_frames: int
+    frames_per_s: NotNegative
+    source_fps: NotNegative
+    realtime_factor: NotNegative
+
+
+class LatencyReport(Model):
+    """`latency.json`, and the last line of the output.
+
+    idle_stages : those that this clip at this rate never needed, and that no figure here includes
+    """
+
+    model_config = ConfigDict(title="Semcast latency", serialize_by_alias=True, validate_by_name=True)
+
+    schema_name: Literal["semcast.latency/1"] = Field(default=SCHEMA_NAME, alias="schema")
+    config: dict[str, JsonValue]
+    versions: dict[str, str]
+    source: str
+    width: int
+    height: int
+    device: str
+    calibration_p50_ms: NotNegative
+    peak_memory_mib: NotNegative
+    idle_stages: list[str]
+    throughput: Throughput
+    requirements: list[Requirement]
+    rows: list[Row]
+
+
+def requirements(rows: Sequence[Row], throughput: Throughput) -> list[Requirement]:
+    """The targets of the project beside what was measured; they hold for 512x512 on one thread of a free machine."""
+    p95_ms = {(row.stage, row.level): row.p95_ms for row in rows}
+    factor = throughput.realtime_factor
+    return [
+        _at_most("sender total, p95 ms", SENDER_P95_MS, p95_ms["sender total", None]),
+        _at_most("base picture with an anchor, p95 ms", BASE_P95_MS, p95_ms.get((WARPED_BASE, None))),
+        _at_most("one step of the network, p95 ms", STEP_P95_MS, p95_ms["network alone", "bridge1"]),
+        Requirement(
+            name="real-time factor, both ends", target=REALTIME_FACTOR, measured=factor,
+            ratio=factor / REALTIME_FACTOR, met=factor >= REALTIME_FACTOR,
+        ),
+    ]  # fmt: skip
+
+
+def _at_most(name: str, target: float, measured: float | None) -> Requirement:
+    if measured is None:
+        return Requirement(name=name, target=target, measured=None, ratio=None, met=None)
+    return Requirement(
+        name=name, target=target, measured=measured, ratio=measured / target, met=measured <= target
+    )
+
+
+def write_latency(report: LatencyReport, out: Path) -> Path:
+    """Write `out`/latency.json; raises SinkError where that is impossible."""
+    path = out / "latency.json"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text(report.model_dump_json(indent=2) + "\n", "utf-8")
+    except OSError as error:
+        raise SinkError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
+    return path
+
+
+def print_latency(report: LatencyReport) -> None:
+    """The tables for people, then the document as one line."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(_stage_table(report))
+    console.print(_requirement_table(report.requirements))
+    through = report.throughput
+    console.print(
+        f"{through.painted_frames} of {through.frames} frames of {report.width}x{report.height} painted on "
+        f"{report.device}: {through.frames_per_s:.1f} a second, {through.realtime_factor:.2f} times the source's "
+        f"{through.source_fps:.4g}; calibration {report.calibration_p50_ms:.2f} ms; peak memory "
+        f"{report.peak_memory_mib:.0f} MiB; stages that never ran: {', '.join(report.idle_stages) or 'none'}",
+        markup=False, highlight=False,
+    )  # fmt: skip
+    print(report.model_dump_json())
+
+
+def _stage_table(report: LatencyReport) -> Table:
+    table = Table(
+        "stage",
+        "level",
+        "n",
+        "p50",
+        "p95",
+        "p99",
+        "max",
+        "missed",
+        "x calibration",
+        title="Latency, ms",
+        title_justify="left",
+    )
+    for row in report.rows:
+        missed = "" if row.miss_ratio is None else f"{100 * row.miss_ratio:.1f} %"
+        times = (f"{value:.2f}" for value in (row.p50_ms, row.p95_ms, row.p99_ms, row.max_ms))
+        table.add_row(row.stage, row.level or "", str(row.n), *times, missed, f"{row.p50_calibrated:.2f}")
+    return table
+
+
+def _requirement_table(found: Sequence[Requirement]) -> Table:
+    table = Table(
+        "requirement", "target", "measured", "ratio", "", title="Requirements", title_justify="left"
+    )
+    for item in found:
+        if item.measured is None or item.ratio is None:
+            table.add_row(item.name, f"{item.target:g}", "not measured", "", "")
+            continue
+        numbers = (f"{item.target:g}", f"{item.measured:.2f}", f"{item.ratio:.2f}")
+        table.add_row(item.name, *numbers, "pass" if item.met else "miss")
+    return table

@@ -1,0 +1,136 @@
+"""The latency bench times every stage and level, compares with its targets and leaves a document that reads back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from benchmarks import latency
+from benchmarks.latency import measure_latency, run_latency, timed
+from benchmarks.latency_report import (
+    WARPED_BASE,
+    LatencyReport,
+    Requirement,
+    Row,
+    Throughput,
+    requirements,
+    write_latency,
+)
+from common.clock import VirtualClock
+from common.config import load_config
+from common.errors import SinkError, SourceError
+from receiver.decoder.model import TinyBridge
+from receiver.decoder.synth import LEVELS
+from sender.sources import open_source
+
+CONFIG = load_config(
+    None, ["stream.size=64x64", "semantics.enabled=false", "receiver.device=cpu", "stream.bitrate_bps=64k"]
+)
+
+
+def network() -> TinyBridge:
+    torch.manual_seed(0)
+    return TinyBridge(widths=(16, 16, 16))
+
+
+@pytest.fixture(scope="module")
+def report() -> LatencyReport:
+    with open_source(None, (64, 64), seconds=0.6) as source:
+        return measure_latency(source, CONFIG, network())
+
+
+def test_every_level_has_a_row_for_the_full_path_and_every_bridge_one_for_the_network(
+    report: LatencyReport,
+) -> None:
+    rows = {(row.stage, row.level): row for row in report.rows}
+    assert {level for stage, level in rows if stage == "full path"} == set(LEVELS)
+    assert {level for stage, level in rows if stage == "network alone"} == {"bridge1", "bridge2", "bridge4"}
+    assert {"sender total", "sender: guide", "decode and advance", "base picture"} <= {
+        stage for stage, _ in rows
+    }
+
+
+def test_the_sender_is_timed_once_a_frame_without_the_warm_up(report: LatencyReport) -> None:
+    (total,) = (row for row in report.rows if row.stage == "sender total")
+    assert total.n == report.throughput.frames == 15
+    assert 0 < total.p50_ms <= total.p95_ms <= total.p99_ms <= total.max_ms
+    assert all(row.n >= 1 and row.p50_calibrated > 0 for row in report.rows)
+
+
+def test_misses_are_counted_only_where_there_is_a_limit(report: LatencyReport) -> None:
+    limited = {row.stage for row in report.rows if row.miss_ratio is not None}
+    assert limited == {"sender total", "full path"}
+
+
+def row(stage: str, level: str | None, p95_ms: float) -> Row:
+    return Row(
+        stage=stage,
+        level=level,
+        n=3,
+        p50_ms=1,
+        p95_ms=p95_ms,
+        p99_ms=p95_ms,
+        max_ms=p95_ms,
+        miss_ratio=None,
+        p50_calibrated=1,
+    )
+
+
+THROUGHPUT = Throughput(frames=9, painted_frames=8, frames_per_s=20, source_fps=25, realtime_factor=0.8)
+ROWS = [row("sender total", None, 50), row("base picture", None, 0.1), row("network alone", "bridge1", 35)]
+
+
+def test_requirements_are_ratios_to_their_targets() -> None:
+    found = requirements([*ROWS, row(WARPED_BASE, None, 3)], THROUGHPUT)
+    assert [(item.ratio, item.met) for item in found] == [
+        (2.0, False),
+        (0.5, True),
+        (1.0, True),
+        (0.8, False),
+    ]
+
+
+def test_a_base_picture_without_an_anchor_does_not_pass_for_one_with() -> None:
+    base = requirements(ROWS, THROUGHPUT)[1]
+    assert base.measured is None and base.met is None
+
+
+def test_stages_that_never_ran_are_named(report: LatencyReport) -> None:
+    stages = {row.stage for row in report.rows}
+    assert report.idle_stages and not stages & set(report.idle_stages)
+
+
+def test_time_on_the_device_belongs_to_the_work() -> None:
+    clock = VirtualClock()
+    assert timed(lambda: clock.advance_to(1.0), clock, lambda: clock.advance_to(3.0)) == 3000.0
+
+
+def test_the_command_writes_a_document_that_reads_back_and_prints_it_last(
+    tmp_path: Path, report: LatencyReport, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(latency, "load_model", lambda name: network())
+    monkeypatch.setattr(latency, "measure_latency", lambda *_: report)
+    run_latency(None, tmp_path / "new", CONFIG, 0.6)
+    written = LatencyReport.model_validate_json((tmp_path / "new" / "latency.json").read_text())
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert LatencyReport.model_validate_json(last) == written == report
+    assert json.loads(last)["schema"] == "semcast.latency/1"
+
+
+def test_the_document_has_no_fields_of_its_own() -> None:
+    with pytest.raises(ValidationError):
+        Requirement.model_validate(
+            {"name": "a", "target": 1, "measured": 1, "ratio": 1, "met": True, "extra": 1}
+        )
+
+
+def test_what_cannot_be_measured_or_written_is_said(tmp_path: Path, report: LatencyReport) -> None:
+    with open_source(None, (64, 64), seconds=0.04) as source, pytest.raises(SourceError, match="longer clip"):
+        measure_latency(source, CONFIG, network())
+    (tmp_path / "file").touch()
+    with pytest.raises(SinkError, match="--out"):
+        write_latency(report, tmp_path / "file")
