@@ -227,9 +227,9 @@ def train_labels_command(
     seed: Annotated[int, typer.Option("--seed")] = 0,
 ) -> None:
     """Distil the label network. Example: semcast train labels --clips videos --teacher net.tflite --out runs/labels"""
-    from training.labels import train_labels
+    from training.entry import labels_from
 
-    print(f'{{"weights": "{train_labels(clips, out, teacher, minutes, resume, device, seed)}"}}')
+    print(f'{{"weights": "{labels_from(clips, out, teacher, minutes, resume, device, seed)}"}}')
 
 
 @bench_app.command("latency")

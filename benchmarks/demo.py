@@ -42,7 +42,7 @@ from common.container import SgvWriter
 from common.errors import SinkError, SourceError
 from common.labelnet import feature_distance, load_labelnet
 from common.quality import ause, coverage
-from common.stats import FreezeSummary, find_freezes
+from common.stats import FreezeSummary, StageTimer, find_freezes
 from common.types import Colour, Frame, Picture
 from receiver.decoder.synth import UNCERTAINTY_PER_LEVEL
 from receiver.painter import open_painter
@@ -95,8 +95,8 @@ def run_demo(source_name: str | None, out: Path, config: Config, seconds: float 
     """Run the link on a source, write the results to `out`, print the report (the last line is JSON)."""
     _make_folder(out)
     with open_input(source_name, config, seconds) as source:
-        record, result, session, duration_s = _run(source, out, config)
-        report, timeline = _evaluate(source, config, record, result, session, duration_s)
+        record, result, session, sender_timer, duration_s = _run(source, out, config)
+        report, timeline = _evaluate(source, config, record, result, session, sender_timer, duration_s)
     write_report(report, out)
     write_html(report, timeline, out)
     Console(stderr=True).print(f"see {out / 'report.html'} and {out / 'side_by_side.mp4'}")
@@ -111,7 +111,9 @@ def _make_folder(out: Path) -> None:
         raise SinkError(f"cannot make {out}: {error.strerror}; choose another folder with --out") from error
 
 
-def _run(source: VideoSource, out: Path, config: Config) -> tuple[Record, LinkResult, ReceiverSession, float]:
+def _run(
+    source: VideoSource, out: Path, config: Config
+) -> tuple[Record, LinkResult, ReceiverSession, StageTimer, float]:
     sender = open_sender(source, config)
     stream = sender.config
     settings = config.receiver
@@ -139,7 +141,7 @@ def _run(source: VideoSource, out: Path, config: Config) -> tuple[Record, LinkRe
     sender.close()
     if not record.levels:
         raise SourceError(f"{source.name}: no picture came through the link; is the channel all loss?")
-    return record, result, session, record.pts_s[-1] + float(1 / stream.frame_rate)
+    return record, result, session, sender.timer, record.pts_s[-1] + float(1 / stream.frame_rate)
 
 
 def _advance(bar: Progress, task: TaskID, frame: Frame) -> None:
@@ -155,16 +157,18 @@ def _evaluate(
     record: Record,
     result: LinkResult,
     session: ReceiverSession,
+    sender_timer: StageTimer,
     duration_s: float,
 ) -> tuple[Report, Timeline]:
     measured = _qualities(record, source.frame_rate)
     frame_s = float(1 / source.frame_rate)
     freezes = find_freezes(record.fresh_s, frame_s)
-    events = [Event(pts_s=round(at, 4), kind=kind) for at, kind in result.events]  # type: ignore[arg-type]
+    events = [Event(pts_s=round(at, 4), kind=kind) for at, kind in result.events]
     events += [
         Event(pts_s=round(start, 4), kind="digest_mismatch") for start, _ in session.decoder.mismatches
     ]
     means, maps = _uncertainties(record)
+    stages = {**sender_timer.summaries(), **session.timer.summaries()}
     report = Report(
         config=config.as_dict(), versions=versions(),
         source=Source(frames=len(record.levels), fps=float(source.frame_rate), width=source.width,
@@ -173,7 +177,7 @@ def _evaluate(
                   kbps_onwire=(result.sent_bytes + WIRE_BYTES * result.datagrams) * 8 / duration_s / 1e3,
                   bytes_by_layer=layer_totals(result)),
         quality=Quality(**{name: m.means for name, m in measured.items()}),
-        latency={name: StageLatency.of(latency) for name, latency in session.timer.summaries().items()},
+        latency={name: StageLatency.of(latency) for name, latency in stages.items()},
         deadline=Deadline(budget_ms=config.receiver.budget_ms, miss_ratio=record.late / len(record.levels)),
         levels=dict(Counter(record.levels)), events=sorted(events, key=lambda event: event.pts_s),
         uncertainty=maps, freezes=Freezes.of(FreezeSummary.of(freezes)),
@@ -187,7 +191,7 @@ def _jsonable(values: dict[str, object]) -> dict[str, object]:
 
 
 def _qualities(record: Record, frame_rate: Fraction) -> dict[str, Measured]:
-    net, labels = load_labelnet(), LabelAnalyzer()
+    net, labels = load_labelnet(), LabelAnalyzer(margin=0)
     instruments = Instruments(
         label=labels.label, feature_distance=lambda a, b: feature_distance(a, b, net), stride=8
     )  # fmt: skip
@@ -248,7 +252,7 @@ def _timeline(
     snapshots = []
     for slot, title in choose_snapshots(pts_s, cuts):
         sigma = record.uncertainty[slot]
-        heat = None if sigma is None else sigma.astype(np.float32) / 255
+        heat = None if sigma is None else (sigma / np.float32(255)).astype(np.float32)
         snapshots.append(
             Snapshot(float(pts_s[slot]), title, record.levels[slot], record.source[slot], record.output[slot],
                      record.guide[slot], record.base[slot], heat)

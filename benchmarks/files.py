@@ -33,9 +33,15 @@ from sender.pipeline import SenderSession
 from sender.rate import RateTarget
 from sender.sources import VideoSource, open_source
 
+FILE_KEY_S, LINK_KEY_S = 3.0, 1.0
+"""What the first key frame may take by default, seconds of the rate: nobody waits for a file."""
 
-def open_sender(source: VideoSource, config: Config) -> SenderSession:
-    """A sender for everything that `source` will deliver."""
+
+def open_sender(source: VideoSource, config: Config, start_key_s: float = LINK_KEY_S) -> SenderSession:
+    """A sender for everything that `source` will deliver.
+
+    start_key_s : what "auto" means for sender.start_key_s
+    """
     stream = StreamConfig(
         zlib.crc32(f"{source.name} {config.stream.seed}".encode()) & 0xFFFF, source.width, source.height,
         source.frame_rate, source.time_base, source.colour, config.stream.seed,
@@ -43,15 +49,15 @@ def open_sender(source: VideoSource, config: Config) -> SenderSession:
     analyzer: Analyzer = (
         LabelAnalyzer(threads=config.sender.threads) if config.semantics.enabled else BlankAnalyzer()
     )
-    return SenderSession(
-        stream, config, analyzer, RateTarget(config.stream.bitrate_bps, float(source.frame_rate))
-    )
+    chosen = config.sender.start_key_s
+    target = RateTarget(config.stream.bitrate_bps, float(source.frame_rate))
+    return SenderSession(stream, config, analyzer, target, start_key_s if chosen == "auto" else chosen)
 
 
 def open_input(source: str | None, config: Config, seconds: float | None) -> VideoSource:
     """The source at the configured size."""
     size = config.stream.size
-    return open_source(source, "auto" if size is None else (size.width, size.height), seconds)
+    return open_source(source, size if size == "auto" else (size.width, size.height), seconds)
 
 
 def encode_file(source_name: str, out: Path, config: Config, seconds: float | None = None) -> None:
@@ -63,7 +69,7 @@ def encode_file(source_name: str, out: Path, config: Config, seconds: float | No
         SgvWriter(out) as writer,
         Progress(console=console) as bar,
     ):
-        sender = open_sender(source, config)
+        sender = open_sender(source, config, FILE_KEY_S)
         task = bar.add_task("encode", total=source.frame_count)
         frames = iter(source)
         first = list(islice(frames, PROBE_FRAMES))

@@ -101,18 +101,24 @@ class _Run:
         self._now_s = 0.0
         self._reported_s = 0.0
         self._waiting: dict[int, Frame] = {}
-        self._extra: Counter[str] = Counter()
+        self._overhead_bytes = 0
 
     def frame(self, frame: Frame) -> None:
         """Let time pass up to the capture of `frame`, then send it."""
         self._pass_until(frame.time_s)
         self._waiting[frame.slot] = frame
-        began_s = self.link.clock.now_s()
         step = self.link.sender.step(frame)
-        self.link.receiver.timer.record("sender total", (self.link.clock.now_s() - began_s) * 1e3)
         self._packetiser.push(step.units, self._now_s)
         self._note(frame, step)
         self._send()
+        self.link.sender.keeper.link_overhead(self._new_overhead())
+
+    def _new_overhead(self) -> int:
+        """Bytes that packets added since the last frame."""
+        stats = self._packetiser.stats
+        total = stats.header_bytes + stats.fec_bytes + stats.retransmission_bytes
+        new, self._overhead_bytes = total - self._overhead_bytes, total
+        return new
 
     def drain(self) -> None:
         """Let time pass until every frame has been shown, and never for more than the playout delay and two seconds."""

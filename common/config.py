@@ -88,6 +88,11 @@ def _integer_in(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
 
 
+def _number_in(value: object) -> object:
+    """Text of a number as a float; other values as they are."""
+    return float(value) if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value) else value
+
+
 def _none_in(value: object) -> object:
     return None if value == "none" else value
 
@@ -97,6 +102,7 @@ PictureSize = Annotated[
     Size | Literal["auto"], BeforeValidator(_size_in), PlainSerializer(str, return_type=str)
 ]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+KeySeconds = Annotated[float, Field(gt=0.0, le=4.0)]
 Threads = Annotated[int, Field(ge=1, le=64)]
 
 
@@ -177,7 +183,7 @@ class ChannelSettings(_Section):
     """Channel, for example packet:loss=0.05,delay_ms=40 (README, "Channels")."""
     hold_ms: float = Field(40.0, ge=0.0)
     """How long a datagram may wait for more frames to fill it."""
-    repair_ratio: float = Field(0.25, ge=0.0, le=2.0)
+    repair_ratio: float = Field(0.1, ge=0.0, le=2.0)
     """Repair packets per source packet for units worth protecting."""
 
 
@@ -203,8 +209,11 @@ class SenderSettings(_Section):
 
     threads: Threads = 1
     """Processor threads of the encoder."""
-    start_key_s: float = Field(3.0, gt=0.0, le=4.0)
-    """Seconds of the rate that the first key frame may take; less shows the first picture sooner and blurs it."""
+    start_key_s: Annotated[
+        Annotated[float, Field(gt=0.0, le=4.0)] | Literal["auto"], BeforeValidator(_number_in)
+    ] = "auto"
+    """Seconds of the rate that the first key frame may take: less shows it sooner and blurs it. "auto": 3 for a file,
+    which nobody waits for, and 1 for a link."""
     config_interval_s: float = Field(1.5, gt=0.0, le=2.0)
     """How often the stream configuration is repeated for late joiners."""
 

@@ -106,7 +106,7 @@ def encode_residual(wanted: tuple[NDArray[np.int16], ...], mask: Mask, quantiser
     writer.symbols(length, _LENGTH_TABLE)
     kept = np.arange(64)[None, :] < _LENGTHS[length][:, None]
     for band, table in enumerate(_TABLES):
-        write_signed(writer, levels[kept & (_BAND == band)[None, :]], table)
+        write_signed(writer, levels[kept & np.equal(_BAND, band)[None, :]], table)
     return bytes([quantiser]) + writer.finish()
 
 
@@ -122,7 +122,7 @@ def decode_residual(data: bytes, height: int, width: int) -> Residual:
     kept = np.arange(64)[None, :] < _LENGTHS[length][:, None]
     levels = np.zeros((6 * count, 64), np.int32)
     for band, table in enumerate(_TABLES):
-        where = kept & (_BAND == band)[None, :]
+        where = kept & np.equal(_BAND, band)[None, :]
         levels[where] = read_signed(reader, int(where.sum()), table)[0]
     blocks = _inverse(np.clip(levels, -4095, 4095), data[0])
     y, u, v = blocks[: 4 * count], blocks[4 * count : 5 * count], blocks[5 * count :]

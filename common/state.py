@@ -123,8 +123,8 @@ def initial_state(config: StreamConfig) -> SceneState:
     zero = _zero(config)
     seed = zlib.crc32(repr((config.session, config.coded_width, config.coded_height, config.seed)).encode())
     return SceneState(
-        config=config, slot=-1, pts=None, scale=config.scales[-1], quality=0, guide=None, anchor=None, track=None, pending=None,
-        labels=np.zeros(zero.shape[:2], np.uint8), label_field=zero, motion_tables=motion.default_tables(),
+        config=config, slot=-1, pts=None, scale=config.scales[-1], quality=0, guide=None, anchor=None, track=None,
+        pending=None, labels=np.zeros(zero.shape[:2], np.uint8), label_field=zero, motion_tables=motion.default_tables(),
         label_tables=semantics.default_tables(), digest=seed,
     )  # fmt: skip
 

@@ -99,7 +99,9 @@ def decide(
     state: SceneState,
     busy: bool,
     frame_rate: Fraction,
-    settings: AnchorSettings, scene_s: float, coded: Callable[[], Picture],
+    settings: AnchorSettings,
+    scene_s: float,
+    coded: Callable[[], Picture],
 ) -> tuple[AnchorOrder, AnchorState]:
     """What to do about anchors, given the frame that `state` is at; called once per group of pictures.
 

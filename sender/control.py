@@ -35,6 +35,7 @@ class RateKeeper:
     target: RateTarget
     rate: RateState = field(default_factory=RateState)
     guide: GuideCoder = field(init=False)
+    start_key_s: float = 1.0
     started: bool = False
 
     def __post_init__(self) -> None:
@@ -87,9 +88,13 @@ class RateKeeper:
         self.rate = replace(
             self.rate, complexity=(measured_complexity(size, _TRIAL_Q), rest[0], rest[1], rest[2])
         )
-        limit_s = CUT_KEY_S if self.started else self.settings.sender.start_key_s
+        limit_s = CUT_KEY_S if self.started else self.start_key_s
         self.started = True
         return PicturePlan(plan_key(self.rate, self.target, limit_s), send=True)
+
+    def link_overhead(self, extra_bytes: int) -> None:
+        """Bytes that the packets added for headers, repairs and retransmissions: they count against the rate too."""
+        self.rate = replace(self.rate, debt_bytes=self.rate.debt_bytes + extra_bytes)
 
     def account(
         self,

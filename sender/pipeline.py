@@ -49,12 +49,16 @@ class Step:
 
 @dataclass(slots=True)
 class SenderSession:
-    """One stream. `step` takes frames in order; `on_feedback` takes the receiver's reports."""
+    """One stream. `step` takes frames in order; `on_feedback` takes the receiver's reports.
+
+    start_key_s : seconds of the rate that the first key frame may take
+    """
 
     config: StreamConfig
     settings: Config
     analyzer: Analyzer
     target: RateTarget
+    start_key_s: float = 1.0
     clock: Clock = field(default_factory=SystemClock)
     timer: StageTimer = field(init=False)
     state: SceneState = field(init=False)
@@ -69,7 +73,7 @@ class SenderSession:
     def __post_init__(self) -> None:
         self.timer = StageTimer(self.clock)
         self.state = initial_state(self.config)
-        self.keeper = RateKeeper(self.config, self.settings, self.target)
+        self.keeper = RateKeeper(self.config, self.settings, self.target, start_key_s=self.start_key_s)
         self.anchors = AnchorDesk(self.config, self.settings, self.target)
         semantics = self.settings.semantics
         self.side = SideInfo(self.analyzer, self.target, semantics.rate_hz if semantics.enabled else 0.0)

@@ -92,3 +92,12 @@ def _device(name: str) -> DeviceName:
         if name == known:
             return known
     raise ConfigError(f"device {name!r} is not known: use one of {', '.join(DEVICES)}")
+
+
+def labels_from(
+    clips: Path, out: Path, teacher: Path, minutes: float, resume: bool, device: str, seed: int
+) -> Path:
+    """Distil the label network; see `training.labels.train_labels`. UsageError for settings that make no sense."""
+    from training.labels import train_labels
+
+    return train_labels(clips, out, teacher, minutes, resume, _device(device), seed)
