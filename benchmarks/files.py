@@ -142,6 +142,15 @@ def decode_file(path: Path, out: Path, config: Config, overlay: str = "none") ->
     }))  # fmt: skip
     if broken is not None:
         raise BitstreamError(f"{broken}; the {shown_slot} frames before that are in {out}")
+    _refuse_damage(path, session.decoder)
+
+
+def _refuse_damage(path: Path, decoder: SceneDecoder) -> None:
+    """A file has no second copy of what is damaged: say what is missing."""
+    lost = decoder.undecodable + decoder.counts["damaged"]
+    if lost:
+        good = decoder.state.slot if decoder.state is not None else -1
+        raise BitstreamError(f"{path} is damaged after frame {good}: {lost} units could not be decoded")
 
 
 def _first_config(units: Iterator[bytes], path: Path) -> StreamConfig:
@@ -172,24 +181,31 @@ def describe_file(path: Path, json_only: bool) -> None:
     kinds: Counter[str] = Counter()
     keys: list[int] = []
     digest = 0
-    for data in read_sgv(path):
-        before = decoder.counts["frame"]
-        decoder.push(data, 0.0)
-        kinds[kind_of(data).name.lower()] += 1
-        layers[kind_of(data).name.lower()] += len(data)
-        if kind_of(data) is UnitKind.FRAME and is_key(data):
-            keys.append(decoder.newest_slot)
-        if decoder.counts["frame"] > before:
-            scene = decoder.scene_at(decoder.newest_slot)
-            if scene is not None:
-                base = compose(scene, decoder.residual_of(scene)).base
-                digest = zlib.crc32(picture_digest(base).to_bytes(4, "big"), digest)
+    broken: BitstreamError | None = None
+    try:
+        for data in read_sgv(path):
+            before = decoder.counts["frame"]
+            decoder.push(data, 0.0)
+            kinds[kind_of(data).name.lower()] += 1
+            layers[kind_of(data).name.lower()] += len(data)
+            if kind_of(data) is UnitKind.FRAME and is_key(data):
+                keys.append(decoder.newest_slot)
+            if decoder.counts["frame"] > before:
+                scene = decoder.scene_at(decoder.newest_slot)
+                if scene is not None:
+                    base = compose(scene, decoder.residual_of(scene)).base
+                    digest = zlib.crc32(picture_digest(base).to_bytes(4, "big"), digest)
+    except BitstreamError as error:
+        broken = error
     if decoder.config is None:
-        raise BitstreamError(f"{path} holds no stream configuration")
+        raise broken or BitstreamError(f"{path} holds no stream configuration")
     document = _document(path, decoder, layers, kinds, keys, digest)
     if not json_only:
         _print_table(document)
     print(json.dumps(document))
+    if broken is not None:
+        raise broken
+    _refuse_damage(path, decoder)
 
 
 def _document(

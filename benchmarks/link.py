@@ -102,6 +102,7 @@ class _Run:
         self._reported_s = 0.0
         self._waiting: dict[int, Frame] = {}
         self._overhead_bytes = 0
+        self._sent_slots: set[int] = set()
 
     def frame(self, frame: Frame) -> None:
         """Let time pass up to the capture of `frame`, then send it."""
@@ -181,6 +182,8 @@ class _Run:
 
     def _note(self, frame: Frame, step: Step) -> None:
         self.link.on_sent(frame, step)
+        if step.units:
+            self._sent_slots.add(frame.slot)
         layers: Counter[str] = Counter()
         for unit in step.units:
             for layer, size in unit.layer_bytes:
@@ -192,7 +195,7 @@ class _Run:
     def _show(self, shown: Shown) -> None:
         frame = self._waiting.pop(shown.frame.slot)
         self.result.latency_s.append(self._now_s + shown.spent_s - frame.time_s)
-        if shown.concealed:
+        if shown.concealed and frame.slot in self._sent_slots:
             self.result.events.append((frame.time_s, "concealment"))
         self.link.on_shown(frame, shown, self._now_s)
 

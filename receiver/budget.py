@@ -31,6 +31,11 @@ class CostModel:
     def __init__(self) -> None:
         self._seen: dict[str, deque[float]] = {}
 
+    @property
+    def known(self) -> bool:
+        """Whether anything has been measured yet."""
+        return bool(self._seen)
+
     def observe(self, level: str, cost_s: float) -> None:
         self._seen.setdefault(level, deque(maxlen=_WINDOW)).append(cost_s)
 

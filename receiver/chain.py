@@ -187,6 +187,11 @@ class SceneDecoder:
         return 0.0 if self._stalled_s is None else now_s - self._stalled_s
 
     @property
+    def undecodable(self) -> int:
+        """Frames that arrived but wait for one that is missing or damaged."""
+        return len(self._waiting)
+
+    @property
     def anchor_ids(self) -> tuple[int, ...]:
         """Complete anchors held."""
         return tuple(self._anchors)

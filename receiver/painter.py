@@ -19,6 +19,7 @@ class Painter(Protocol):
     def levels(self) -> tuple[str, ...]: ...
     @property
     def held(self) -> Picture | None: ...
+    def reset(self) -> None: ...
     def render(
         self, composition: Composition, facts: FrameFacts, level: str, should_stop: Callable[[], bool]
     ) -> Painted: ...
@@ -31,6 +32,10 @@ class BasePainter:
 
     def __init__(self) -> None:
         self.held: Picture | None = None
+
+    def reset(self) -> None:
+        """Forget the picture painted last."""
+        self.held = None
 
     def render(
         self, composition: Composition, facts: FrameFacts, level: str, should_stop: Callable[[], bool]

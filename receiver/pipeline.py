@@ -29,6 +29,8 @@ from receiver.painter import Painter
 
 _REFRESH_AFTER_S = 0.45  # a stall that retransmission has not mended by then needs a key frame
 _REFRESH_EVERY_S = 0.6
+_PRIMING_RUNS = 3
+_COMPOSE_S = 0.005  # composing the base picture comes on top of painting; soon replaced by measurements
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +76,8 @@ class ReceiverSession:
     def receive(self, unit: bytes, arrival_s: float) -> None:
         """Take one unit; bad bytes are counted, never raised."""
         before = self.decoder.newest_slot
+        if self.decoder.config is not None and not self.costs.known:
+            self._prime()
         with self.timer.stage("decode and advance"):
             self.decoder.push(unit, arrival_s)
         if self.first_arrival_s is None:
@@ -137,6 +141,18 @@ class ReceiverSession:
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
+    def _prime(self) -> None:
+        """Learn what each level costs on this machine before the first picture: deadline control starts informed."""
+        config = self.decoder.config
+        assert config is not None
+        scene = _grey_scene(config.coded_height, config.coded_width)
+        for level in self.painter.levels[:4]:  # more steps than one are scaled from one
+            for _ in range(_PRIMING_RUNS):
+                began_s = self.clock.now_s()
+                self.painter.render(scene, FrameFacts(), level, lambda: False)
+                self.costs.observe(level, self.clock.now_s() - began_s + _COMPOSE_S)
+        self.painter.reset()
+
     def _capture_s(self, slot: int) -> float:
         assert self.decoder.config is not None
         return float(slot / self.decoder.config.frame_rate)
@@ -164,9 +180,7 @@ class ReceiverSession:
         picture, config = self.painter.held, self.decoder.config
         assert config is not None
         if picture is None:
-            grey = (config.coded_height, config.coded_width)
-            half = (grey[0] // 2, grey[1] // 2)
-            picture = Picture(*(np.full(size, 128, np.uint8) for size in (grey, half, half)))
+            picture = _grey_scene(config.coded_height, config.coded_width).base
         spent_s = self.clock.now_s() - began_s
         return Shown(self._framed(picture, slot, None), "hold", True, None, None, spent_s, False)
 
@@ -176,6 +190,14 @@ class ReceiverSession:
         pts = state.pts if state is not None and state.pts is not None else config.pts_of(slot)
         even = config.width + config.width % 2, config.height + config.height % 2
         return Frame(crop(picture, *even), pts, config.time_base, slot, config.colour)
+
+
+def _grey_scene(height: int, width: int) -> Composition:
+    """A scene without content, for warming up and for showing before anything has come."""
+    planes = [np.full((height // k, width // k), 128, np.uint8) for k in (1, 2, 2)]
+    grey = Picture(planes[0], planes[1], planes[2])
+    cells = [np.zeros((height // k, width // k), np.uint8) for k in (8, 16, 16)]
+    return Composition(grey, None, grey, cells[0], cells[1], cells[2])
 
 
 def _facts(state: SceneState) -> FrameFacts:

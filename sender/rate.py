@@ -37,7 +37,7 @@ _JUMP = 6.0  # quantiser steps
 WINDOW_S = 4.0  # the rate is held over any such window; a key picture is a loan that is paid back within one
 CUT_KEY_S = 0.2  # after a cut the picture must arrive within 300 ms, so its key must be small
 COARSER_Q, FINER_Q = 61.0, 44.0  # middle quantiser beyond which another guide scale is better
-_PATIENCE_S = 1.5
+_COARSER_AFTER_S, _FINER_AFTER_S = 0.7, 2.0  # a starved guide cannot wait; a finer one costs a key picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +262,9 @@ def _strained(state: RateState, target: RateTarget, period_s: float) -> float:
 def wants_scale(state: RateState, scale: int, scales: tuple[int, ...]) -> int:
     """The guide scale to use at the next key frame: coarser when starved, finer when bits are left over."""
     at = scales.index(scale)
-    if state.strained_s > _PATIENCE_S and at + 1 < len(scales):
+    if state.strained_s > _COARSER_AFTER_S and at + 1 < len(scales):
         return scales[at + 1]
-    if state.strained_s < -_PATIENCE_S and at > 0:
+    if state.strained_s < -_FINER_AFTER_S and at > 0:
         return scales[at - 1]
     return scale
 

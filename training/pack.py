@@ -22,9 +22,10 @@ from common.config import Config
 from common.errors import SemcastError, SourceError
 from common.ports import Analyzer
 from common.state import SceneState, compose
-from common.types import Feedback, Frame, Picture, UnitKind
+from common.types import Feedback, Frame, Picture
 from common.wire import StreamConfig
 from receiver.decoder.conditions import FrameFacts
+from sender.anchors import AnchorOrder
 from sender.pipeline import SenderSession
 from sender.rate import RateTarget
 from training.clips import list_clips, read_clip
@@ -94,9 +95,7 @@ def _examples(
         clip = read_clip(path, (SIDE, SIDE), settings.frames, 0)
     rate_bps = float(rng.choice(RATES_BPS)) * float(rng.uniform(0.8, 1.25))
     before: View | None = None
-    for index, view in enumerate(
-        _received(clip.pictures, clip.frame_rate, rate_bps, analyzer, int(rng.integers(1 << 16)))
-    ):
+    for index, view in enumerate(_received(clip.pictures, clip.frame_rate, rate_bps, analyzer, rng)):
         if before is not None and index % settings.every == settings.every - 1:
             for _ in range(settings.crops):
                 top, left = (16 * int(rng.integers(0, (SIDE - CROP) // 16 + 1)) for _ in range(2))
@@ -109,27 +108,28 @@ def _received(
     frame_rate: Fraction,
     rate_bps: float,
     analyzer: Analyzer,
-    session_number: int,
+    rng: np.random.Generator,
 ) -> Iterator[View]:
-    """What a receiver without losses holds, frame by frame."""
-    config = StreamConfig(session_number, SIDE, SIDE, frame_rate, 1 / frame_rate)
-    settings = Config.model_validate({"anchor": {"min_gain_db": 0.05}})
+    """What a receiver without losses holds, frame by frame.
+
+    Most streams get an anchor early, whatever the policy says, so that a few seconds of a clip show anchors of
+    all ages; the rest are left to the policy.
+    """
+    anchored = rng.random() < 0.8
+    scale = int(rng.choice([2, 2, 4])) if anchored else "auto"
+    config = StreamConfig(int(rng.integers(1 << 16)), SIDE, SIDE, frame_rate, 1 / frame_rate)
+    settings = Config.model_validate({"guide": {"scale": scale}})
     session = SenderSession(config, settings, analyzer, RateTarget(rate_bps, float(frame_rate)))
+    launch_slot, arrival_slot = 4 * int(rng.integers(1, 3)), int(rng.integers(10, 24))
     frames = [Frame(picture, slot, 1 / frame_rate, slot) for slot, picture in enumerate(pictures)]
     session.probe(frames[:13])
-    waiting_bytes, room_bytes = 0.0, 0.0
     try:
         for frame in frames:
+            if anchored and frame.slot == launch_slot:
+                session.order = AnchorOrder(launch=True)
             step = session.step(frame)
-            anchors = [len(unit.data) for unit in step.units if unit.kind is UnitKind.ANCHOR]
-            waiting_bytes += sum(anchors)
-            room_bytes = (
-                settings.anchor.max_share * rate_bps / 8 / float(frame_rate) if waiting_bytes > 0 else 0.0
-            )
-            waiting_bytes = max(0.0, waiting_bytes - room_bytes)
-            flight = session.anchors.flight
-            if flight is not None and waiting_bytes == 0:
-                session.on_feedback(Feedback(0, anchors=(flight.anchor.anchor_id,)))
-            yield View(frame.picture, compose(step.state), facts_of(step.state))
+            if session.anchors.flight is not None and frame.slot >= arrival_slot:
+                session.on_feedback(Feedback(0, anchors=(session.anchors.flight.anchor.anchor_id,)))
+            yield View(frame.picture, compose(step.state, step.residual), facts_of(step.state))
     finally:
         session.close()
