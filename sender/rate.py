@@ -32,8 +32,8 @@ _HALVING = 8.5  # quantiser steps that halve the bytes (above the floor)
 FLOOR_BYTES = 20  # an AV1 picture that changes nothing
 _DEBT_TIME_S = 1.5  # what differs from the plan is put right over this time
 _STARVED_S = 0.8  # debt beyond which disposable pictures are left out
-_MAX_GROUP_STEP = 5.0
-_JUMP = 6.0  # quantiser steps
+_MAX_FINER, _MAX_COARSER = 3.0, 8.0  # quantiser steps per group: a black picture says nothing about the next one
+_JUMP, _MAX_JUMP = 6.0, 10.0  # least and largest refinement of a still scene
 WINDOW_S = 4.0  # the rate is held over any such window; a key picture is a loan that is paid back within one
 CUT_KEY_S = 0.2  # after a cut the picture must arrive within 300 ms, so its key must be small
 COARSER_Q, FINER_Q = 61.0, 44.0  # middle quantiser beyond which another guide scale is better
@@ -146,10 +146,8 @@ def plan(state: RateState, role: Role, target: RateTarget) -> tuple[PicturePlan,
 def _replan_group(state: RateState, target: RateTarget) -> RateState:
     """The middle quantiser for the coming group of four pictures, not too far from the last one's."""
     goal = settled(state, target).quantiser
-    if is_still(state, target):
-        return replace(state, quantiser=goal)
-    step = min(_MAX_GROUP_STEP, max(-_MAX_GROUP_STEP, goal - state.quantiser))
-    return replace(state, quantiser=state.quantiser + step)
+    finest = state.quantiser - (_MAX_JUMP if is_still(state, target) else _MAX_FINER)
+    return replace(state, quantiser=min(state.quantiser + _MAX_COARSER, max(finest, goal)))
 
 
 def _share_bytes(state: RateState, target: RateTarget) -> float:
@@ -198,7 +196,8 @@ def plan_key(state: RateState, target: RateTarget, limit_s: float) -> int:
     affordable = _solve(
         lambda q: expected_bytes(state.complexity[Role.KEY], q), limit_s * target.rate_bps / 8
     )
-    return round(_clip(max(affordable, matching)))
+    finest = state.quantiser + OFFSET[Role.KEY] - _MAX_JUMP
+    return round(_clip(max(affordable, matching, finest)))
 
 
 def spent(
@@ -223,7 +222,7 @@ def spent(
     if guide_bytes:
         known = refinement_bytes(complexity[Role.KEY], reference_q, quantiser) if role is Role.BASE else 0.0
         seen = measured_complexity(max(guide_bytes // 3, guide_bytes - int(known)), quantiser)
-        complexity[role] += (1.0 if role is Role.KEY else 0.4) * (seen - complexity[role])
+        complexity[role] += _trust(role, seen - complexity[role]) * (seen - complexity[role])
         if role is Role.KEY:
             reference_q = float(quantiser)
         elif role is Role.BASE:  # as far as the picture was coded anew; the rest keeps its quality
@@ -247,6 +246,13 @@ def spent(
         overhead_bytes=state.overhead_bytes + 0.05 * (side_bytes - state.overhead_bytes),
         quantiser=middle, loan_bytes=loan, payment_bytes=payment, reference_q=reference_q, strained_s=strained,
     )  # fmt: skip
+
+
+def _trust(role: Role, change: float) -> float:
+    """How far a measurement is believed: a rise at once, a fall only when it lasts."""
+    if role is Role.KEY:
+        return 1.0
+    return 0.6 if change > 0 else 0.25
 
 
 def _strained(state: RateState, target: RateTarget, period_s: float) -> float:

@@ -49,7 +49,7 @@ def test_a_plan_is_legal(state: RateState, role: Role, target: RateTarget) -> No
     assert 1 <= chosen.quantiser <= MAX_QP
     assert isinstance(chosen.quantiser, int)
     assert 1 <= after.quantiser <= MAX_QP
-    assert abs(after.quantiser - state.quantiser) <= 5 + 1e-9
+    assert -10 - 1e-9 <= after.quantiser - state.quantiser <= 8 + 1e-9
     assert chosen.send or role is Role.DISPOSABLE  # what others build on is never left out
 
 
@@ -95,7 +95,7 @@ def test_debt_and_loans_are_bounded_whatever_happens(
     second = target.rate_bps / 8
     for role, quantiser, guide_bytes, side_bytes in happened:
         state = spent(state, role, quantiser, guide_bytes, side_bytes, 0.0, target)
-        assert -0.5 * second <= state.debt_bytes <= 2.0 * second
+        assert -1.5 * second <= state.debt_bytes <= 2.0 * second
         assert 1 <= state.quantiser <= MAX_QP
         assert state.loan_bytes >= 0 and state.payment_bytes >= 0
         assert all(np.isfinite(state.complexity))
@@ -122,11 +122,12 @@ def test_a_change_of_scale_keeps_the_state_legal(state: RateState, before: int, 
 
 def test_the_scale_follows_only_a_lasting_strain() -> None:
     scales = (1, 2, 4)
-    assert wants_scale(RateState(strained_s=1.0), 2, scales) == 2
+    assert wants_scale(RateState(strained_s=0.5), 2, scales) == 2
+    assert wants_scale(RateState(strained_s=-1.0), 2, scales) == 2
     assert wants_scale(RateState(strained_s=2.0), 2, scales) == 4
-    assert wants_scale(RateState(strained_s=-2.0), 2, scales) == 1
+    assert wants_scale(RateState(strained_s=-2.5), 2, scales) == 1
     assert wants_scale(RateState(strained_s=2.0), 4, scales) == 4
-    assert wants_scale(RateState(strained_s=-2.0), 1, scales) == 1
+    assert wants_scale(RateState(strained_s=-2.5), 1, scales) == 1
 
 
 def simulated(target: RateTarget, truth: tuple[float, ...], seconds: float, seed: int) -> list[int]:
