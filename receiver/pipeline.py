@@ -67,7 +67,6 @@ class ReceiverSession:
     playout: Playout = field(init=False)
     refresh_asked_s: float = -1e9
     first_arrival_s: float | None = None
-    joined: bool = False
 
     def __post_init__(self) -> None:
         self.timer = StageTimer(self.clock)
@@ -75,17 +74,16 @@ class ReceiverSession:
 
     def receive(self, unit: bytes, arrival_s: float) -> None:
         """Take one unit; bad bytes are counted, never raised."""
-        before = self.decoder.newest_slot
+        stream, before = self.decoder.config, self.decoder.newest_slot
         if self.decoder.config is not None and not self.costs.known:
             self._prime()
         with self.timer.stage("decode and advance"):
             self.decoder.push(unit, arrival_s)
         if self.first_arrival_s is None:
             self.first_arrival_s = arrival_s
-        if before < 0 <= self.decoder.newest_slot + 1 and self.decoder.config is not None and not self.joined:
-            self.joined = True  # a late joiner does not show what was before its time
-            self.playout = Playout(self.playout.delay_s, None, max(0, self.decoder.newest_slot))
-        if self.decoder.config is not None and self.decoder.newest_slot > before:
+        if self.decoder.config is not stream:  # who joins late does not show what was before
+            self.playout = Playout(self.playout.delay_s, None, max(0, self.decoder.newest_slot + 1))
+        elif self.decoder.newest_slot > before:
             self.playout = self.playout.arrived(self._capture_s(self.decoder.newest_slot), arrival_s)
 
     def due(self, now_s: float) -> list[Shown]:

@@ -32,7 +32,10 @@ _HALVING = 8.5  # quantiser steps that halve the bytes (above the floor)
 FLOOR_BYTES = 20  # an AV1 picture that changes nothing
 _DEBT_TIME_S = 1.5  # what differs from the plan is put right over this time
 _STARVED_S = 0.8  # debt beyond which disposable pictures are left out
-_MAX_FINER, _MAX_COARSER = 3.0, 8.0  # quantiser steps per group: a black picture says nothing about the next one
+_MAX_FINER, _MAX_COARSER = (
+    3.0,
+    8.0,
+)  # quantiser steps per group: a black picture says nothing about the next one
 _JUMP, _MAX_JUMP = 6.0, 10.0  # least and largest refinement of a still scene
 WINDOW_S = 4.0  # the rate is held over any such window; a key picture is a loan that is paid back within one
 CUT_KEY_S = 0.2  # after a cut the picture must arrive within 300 ms, so its key must be small
