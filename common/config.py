@@ -84,7 +84,7 @@ def _size_in(value: object) -> Size | Literal["auto"]:
 
 
 def _integer_in(value: object) -> object:
-    """Text of digits as an integer, so that `--set motion.block_px=16` meets a Literal of integers."""
+    """Text of digits as an integer, so that `--set guide.scale=2` meets a Literal of integers."""
     return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
 
 
@@ -154,10 +154,8 @@ class AnchorSettings(_Section):
 class MotionSettings(_Section):
     """[motion]: where each block of the anchor is now."""
 
-    block_px: Annotated[Literal[8, 16, 32], BeforeValidator(_integer_in)] = 16
-    """Side of a motion block."""
-    derive: bool = True
-    """Allow motion found by the receiver itself, which costs no bits."""
+    corrections: bool = True
+    """Send corrections where they gain more than they cost; without, only derived motion, which costs no bits."""
 
 
 class SemanticsSettings(_Section):

@@ -148,12 +148,8 @@ class SenderSession:
         )  # fmt: skip
         with self.timer.stage("follow"):
             followed = follow(base, draft, self.keeper.guide.decode(coded.data))
-        if (
-            role is Role.BASE
-            and self.anchors.source is not None
-            and followed.anchor is not None
-            and not order.drop
-        ):
+        corrected = role is Role.BASE and self.settings.motion.corrections and not order.drop
+        if corrected and self.anchors.source is not None and followed.anchor is not None:
             with self.timer.stage("motion"):
                 draft = replace(draft, motion=self.side.motion(source, self.anchors.source, followed))
         if not coded.disposable:

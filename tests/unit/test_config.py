@@ -54,7 +54,7 @@ def test_override_text_takes_the_type_of_its_setting() -> None:
         [
             "anchor.enabled=false",
             "anchor.max_share=0.5",
-            "motion.block_px=32",
+            "motion.corrections=false",
             "receiver.steps=2",
             "receiver.budget_ms=none",
             "channel.spec=packet:loss=0.05,burst=3",
@@ -62,7 +62,7 @@ def test_override_text_takes_the_type_of_its_setting() -> None:
     )
     assert config.anchor.enabled is False
     assert config.anchor.max_share == 0.5
-    assert config.motion.block_px == 32
+    assert config.motion.corrections is False
     assert config.receiver.steps == 2
     assert config.receiver.budget_ms is None
     assert config.channel.spec == "packet:loss=0.05,burst=3"
