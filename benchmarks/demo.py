@@ -198,9 +198,22 @@ def _qualities(record: Record, frame_rate: Fraction) -> dict[str, Measured]:
         label=labels.label, feature_distance=lambda a, b: feature_distance(a, b, net), stride=8
     )  # fmt: skip
     series = {"output": record.output, "base": record.base, "guide": record.guide}
-    return {
-        name: measure(record.source, pictures, frame_rate, instruments) for name, pictures in series.items()
-    }
+    measured: dict[str, Measured] = {}
+    for (
+        name,
+        pictures,
+    ) in series.items():  # without anchor or decoder the series are the same: measure them once
+        same = next((other for other in measured if _same(series[other], pictures)), None)
+        measured[name] = measured[same] if same else measure(record.source, pictures, frame_rate, instruments)
+    return measured
+
+
+def _same(a: Sequence[Picture], b: Sequence[Picture]) -> bool:
+    return all(
+        np.array_equal(p, q)
+        for x, y in zip(a, b, strict=True)
+        for p, q in zip(x.planes, y.planes, strict=True)
+    )
 
 
 def _uncertainties(record: Record) -> tuple[Series, Uncertainty]:
