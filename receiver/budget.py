@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 _WINDOW = 48
+_FADE = 0.995  # per picture painted at another level
 
 
 def plan(now_s: float, deadline_s: float | None, costs_s: Mapping[str, float], levels: Sequence[str]) -> str:
@@ -26,10 +27,15 @@ def plan(now_s: float, deadline_s: float | None, costs_s: Mapping[str, float], l
 
 
 class CostModel:
-    """p95 of what each level took on this machine lately, in seconds."""
+    """p95 of what each level took on this machine lately, in seconds.
+
+    A level that was found too dear is not measured any more, so its cost fades until it is tried again: load goes away.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[str, deque[float]] = {}
+        self._last: dict[str, int] = {}
+        self._count = 0
 
     @property
     def known(self) -> bool:
@@ -37,11 +43,17 @@ class CostModel:
         return bool(self._seen)
 
     def observe(self, level: str, cost_s: float) -> None:
+        """Note what painting one picture at `level` took."""
+        self._count += 1
+        self._last[level] = self._count
         self._seen.setdefault(level, deque(maxlen=_WINDOW)).append(cost_s)
 
     def costs_s(self) -> dict[str, float]:
         """p95 by level; bridges that were not tried are scaled from one that was."""
-        known = {level: float(np.percentile(tuple(seen), 95)) for level, seen in self._seen.items()}
+        known = {
+            level: float(np.percentile(tuple(seen), 95)) * _FADE ** (self._count - self._last[level])
+            for level, seen in self._seen.items()
+        }
         steps = {"bridge1": 1, "bridge2": 2, "bridge4": 4}
         if "bridge1" in known:
             step_s = known["bridge1"] - known.get("base", 0.0)

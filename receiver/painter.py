@@ -48,7 +48,9 @@ class BasePainter:
         return Painted(self.held, None, 0)
 
 
-def open_painter(decoder: str, steps: str | int, device: str, seed: int, size: tuple[int, int]) -> Painter:
+def open_painter(
+    decoder: str, steps: str | int, device: str, seed: int, size: tuple[int, int], threads: int = 1
+) -> Painter:
     """The painter that the settings ask for, warmed up.
 
     steps : 0 needs no decoder; size : (height, width) of the coded picture
@@ -56,6 +58,9 @@ def open_painter(decoder: str, steps: str | int, device: str, seed: int, size: t
     """
     if steps == 0:
         return BasePainter()
+    import torch
+
+    torch.set_num_threads(threads)  # threads that wait for a busy core cost more than they give
     painter = BridgeSynthesizer.load(decoder, device=device, seed=seed)  # type: ignore[arg-type]
     painter.warm_up(*size)
     return painter
