@@ -10,7 +10,7 @@ deadline control acts on those times. What crosses therefore depends on the seed
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
@@ -23,7 +23,6 @@ from common.container import SgvWriter
 from common.datagram import pack_feedback, parse_feedback
 from common.errors import BitstreamError
 from common.ports import FrameSource
-from common.state import picture_digest
 from common.stats import StageTimer
 from common.types import EncodedUnit, Frame, Layer, UnitKind
 from common.wire import kind_of
@@ -44,6 +43,7 @@ class LinkResult:
     layer_bytes : bytes of every layer handed to the link while the frame was current
     sent_bytes, datagrams : totals, all overheads included
     events : (time in the stream, kind)
+    carried : bytes that really left, of the layers that may be left behind in a queue
     """
 
     layer_bytes: list[dict[str, int]] = field(default_factory=list)
@@ -52,6 +52,7 @@ class LinkResult:
     events: list[tuple[float, str]] = field(default_factory=list)
     latency_s: list[float] = field(default_factory=list)
     channel: dict[str, object] = field(default_factory=dict)
+    carried: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -129,6 +130,8 @@ class _Run:
         for slot in sorted(self._waiting):  # frames after the last one that arrived
             if self.link.receiver.decoder.config is not None:
                 self._show(self.link.receiver.paint(slot))
+        sent = self._packetiser.stats
+        self.result.carried = {"anchor": sent.anchor_bytes, "residual": sent.residual_bytes}
         stats = self._forward.stats
         self.result.channel = {
             "spec": self.link.config.channel.spec, "sent": stats.sent, "delivered": stats.delivered,
@@ -215,10 +218,7 @@ def layer_totals(result: LinkResult) -> dict[str, int]:
     totals: Counter[str] = Counter({layer.name.lower(): 0 for layer in Layer})
     for layers in result.layer_bytes:
         totals.update(layers)
-    totals["overhead"] += result.sent_bytes - sum(totals.values())
+    for layer, size in result.carried.items():
+        totals[layer] = min(totals[layer], size)
+    totals["overhead"] += max(0, result.sent_bytes - sum(totals.values()))
     return dict(totals)
-
-
-def digests(shown: Iterator[Shown]) -> list[int]:
-    """Base-picture digests of what was shown."""
-    return [picture_digest(s.scene.base) for s in shown if s.scene is not None]
