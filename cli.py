@@ -28,6 +28,11 @@ bench_app = typer.Typer(no_args_is_help=True, help="Measure. Try: semcast bench 
 app.add_typer(train_app, name="train")
 app.add_typer(bench_app, name="bench")
 
+Input = Annotated[
+    str | None,
+    typer.Argument(metavar="[INPUT]", help="File, folder, camera:0, -, or nothing for the built-in clip."),
+]
+Seconds = Annotated[float | None, typer.Option("--seconds", help="Stop after this much of the input.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Settings file, TOML.", metavar="FILE.toml")
 ]
@@ -47,6 +52,10 @@ Budget = Annotated[
 ]
 Decoder = Annotated[str | None, typer.Option("--decoder", help="tiny, base, or a .safetensors file.")]
 Steps = Annotated[str | None, typer.Option("--steps", help="auto, 0 (base picture), 1, 2 or 4.")]
+Digests = Annotated[
+    bool, typer.Option("--digests", help="Add the digest of every base picture to the result.")
+]
+"""For the two live ends, `python -m sender` and `python -m receiver`."""
 
 
 def settings(config: Path | None, overrides: list[str], **options: object) -> Config:
@@ -75,12 +84,7 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
 @app.command()
 @reported
 def demo(
-    source: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[INPUT]", help="File, folder, camera:0, -, or nothing for the built-in clip."
-        ),
-    ] = None,
+    source: Input = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("out/demo"),
     channel: Annotated[
         str | None, typer.Option("--channel", help="e.g. packet:loss=0.05,delay_ms=40")
@@ -90,9 +94,7 @@ def demo(
     budget_ms: Budget = None,
     decoder: Decoder = None,
     steps: Steps = None,
-    seconds: Annotated[
-        float | None, typer.Option("--seconds", help="Stop after this much of the input.")
-    ] = None,
+    seconds: Seconds = None,
     seed: Seed = None,
     threads: Threads = None,
     device: Device = None,
@@ -118,9 +120,7 @@ def encode(
     bitrate: Bitrate = None,
     size: SizeOption = None,
     guide_scale: Annotated[str | None, typer.Option("--guide-scale", help="auto, 1, 2, 4 or 8.")] = None,
-    seconds: Annotated[
-        float | None, typer.Option("--seconds", help="Stop after this much of the input.")
-    ] = None,
+    seconds: Seconds = None,
     seed: Seed = None,
     threads: Threads = None,
     config: ConfigFile = None,
@@ -208,11 +208,14 @@ def train_decoder_command(
     device: Annotated[str, typer.Option("--device")] = "auto",
     threads: Annotated[int, typer.Option("--threads")] = 1,
     seed: Annotated[int, typer.Option("--seed")] = 0,
+    start: Annotated[
+        str | None, typer.Option("--start", help="Weights to begin from (name or file), not from scratch.")
+    ] = None,
 ) -> None:
     """Train the decoder. Example: semcast train decoder --clips examples --out runs/tiny --minutes 60 --resume"""
     from training.entry import decoder_from
 
-    decoder_from(clips, out, minutes, resume, device, threads, seed)
+    decoder_from(clips, out, minutes, resume, device, threads, seed, start)
 
 
 @train_app.command("labels")
@@ -253,6 +256,58 @@ def bench_latency(
         sender__threads=threads,
     )  # fmt: skip
     run_latency(source, out, effective, seconds)
+
+
+@bench_app.command("rd")
+@reported
+def bench_rd(
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLIP]...", help="Files or patterns; nothing: the built-in clip."),
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="What to compare, TOML.", metavar="FILE.toml")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the results; goes on with what is there.")
+    ] = Path("out/rd"),
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Processes at a time; one for each core by default.")
+    ] = None,
+    seconds: Seconds = None,
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Against the best-of-ladder codecs at equal rate. Example: semcast bench rd 'clips/*.mp4' --seconds 5"""
+    from benchmarks.rd import run_rd
+
+    run_rd(plan, clips or [], out, jobs, seconds, config, set_)
+
+
+@bench_app.command("recovery")
+@reported
+def bench_recovery(
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLIP]...", help="Files or patterns; nothing: the built-in clip."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("out/recovery"),
+    seconds: Seconds = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs under random losses.")] = 3,
+    bitrate: Bitrate = None,
+    size: SizeOption = "512x512",
+    steps: Steps = "0",
+    seed: Seed = None,
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """How soon the picture is back after cuts and losses. Example: semcast bench recovery talk.mp4 --bitrate 24k"""
+    from benchmarks.recovery import run_recovery
+
+    effective = settings(
+        config, set_, stream__bitrate_bps=bitrate, stream__size=size, stream__seed=seed, receiver__steps=steps
+    )
+    run_recovery(clips or [], out, effective, seconds, seeds)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from rich.progress import Progress, TaskID
 from benchmarks.files import open_input, open_sender
 from benchmarks.html import write_html
 from benchmarks.link import WIRE_BYTES, Link, LinkResult, layer_totals
-from benchmarks.measure import Instruments, Measured, measure
+from benchmarks.measure import Instruments, Measured, measure, same_pictures
 from benchmarks.report import (
     Deadline,
     Event,
@@ -205,17 +205,9 @@ def _qualities(record: Record, frame_rate: Fraction) -> dict[str, Measured]:
         name,
         pictures,
     ) in series.items():  # without anchor or decoder the series are the same: measure them once
-        same = next((other for other in measured if _same(series[other], pictures)), None)
+        same = next((other for other in measured if same_pictures(series[other], pictures)), None)
         measured[name] = measured[same] if same else measure(record.source, pictures, frame_rate, instruments)
     return measured
-
-
-def _same(a: Sequence[Picture], b: Sequence[Picture]) -> bool:
-    return all(
-        np.array_equal(p, q)
-        for x, y in zip(a, b, strict=True)
-        for p, q in zip(x.planes, y.planes, strict=True)
-    )
 
 
 def _uncertainties(record: Record) -> tuple[Series, Uncertainty]:

@@ -22,18 +22,19 @@ from rich.table import Table
 
 from benchmarks.report import Model, versions
 from channel.udp import Address, UdpTransport
-from common.codecs import Av1Decoder
+from common.codecs import GuideDecoder
 from common.errors import CodecError, SemcastError, WeightsError
-from common.types import Colour, Frame, Picture
+from common.types import Colour, Frame, GuideCodec, Picture
 from common.weights import load_weights, shipped
 from receiver.sinks import Ffv1Sink, Mp4Sink
+from sender.guide import ENCODERS
 from sender.sources import open_source
-from sender.svtav1 import SvtAv1Encoder
 
 Status = Literal["ok", "missing", "failed"]
 
 SIDE = 64
 RATE = Fraction(25)
+PRESET = 10
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 """Instructions that decide how fast the decoder runs, slowest first."""
 DEFAULT_WEIGHTS = ("labels", "tiny")
@@ -110,7 +111,9 @@ def every_check() -> list[Check]:
             lambda: f"one {SIDE}x{SIDE} picture in {len(coded_picture())} bytes",
             essential=True,
         ),
-        Check("AV1 decoder (libdav1d)", av1_decoder, essential=True),
+        Check("AV1 decoder (libdav1d)", partial(guide_codec, "av1"), essential=True),
+        Check("VP9 guide (libvpx)", partial(guide_codec, "vp9")),
+        Check("H.264 guide (libx264)", partial(guide_codec, "h264")),
         Check("FFV1 recordings", ffv1, essential=True),
         Check("H.264 recordings (libx264)", x264, essential=True),
         Check("ffmpeg program", ffmpeg),
@@ -155,22 +158,22 @@ def gradient() -> Picture:
     return Picture(ramp, grey, grey)
 
 
-def coded_picture() -> bytes:
-    """The test picture through the guide's encoder."""
-    encoder = SvtAv1Encoder(SIDE, SIDE, RATE)
+def coded_picture(codec: GuideCodec = "av1") -> bytes:
+    """The test picture through one of the guide's encoders."""
+    encoder = ENCODERS[codec](SIDE, SIDE, RATE, PRESET)
     try:
         return encoder.encode(gradient(), 30, key=True).data
     finally:
         encoder.close()
 
 
-def av1_decoder() -> str:
+def guide_codec(codec: GuideCodec) -> str:
     """What the encoder made, decoded again."""
-    decoded, wanted = Av1Decoder(SIDE, SIDE).decode(coded_picture()), gradient()
-    error = float(np.abs(decoded.y.astype(int) - wanted.y).mean())
+    coded, wanted = coded_picture(codec), gradient()
+    error = float(np.abs(GuideDecoder(codec, SIDE, SIDE).decode(coded).y.astype(int) - wanted.y).mean())
     if error > 16:
         raise CodecError("the decoded picture is another one: reinstall PyAV (av) from PyPI")
-    return f"decodes it, mean error {error:.1f}"
+    return f"decodes {len(coded)} bytes, mean error {error:.1f}"
 
 
 def ffv1() -> str:

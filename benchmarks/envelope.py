@@ -65,10 +65,15 @@ def best_of_ladder(points: Iterable[RdPoint], metric: MetricName) -> Envelope:
     for point in points:
         quality = getattr(point, metric)
         if quality is not None:
-            families[f"{point.codec} 1/{point.scale}"].append((point.kbps, quality))
+            families[family_of(point)].append((point.kbps, quality))
     if not families:
         raise ValueError(f"no point has the metric {metric}")
     return Envelope(metric, tuple(curve_through(name, pairs) for name, pairs in families.items()))
+
+
+def family_of(point: RdPoint) -> str:
+    """Name of the curve that a point belongs to, such as "svt-av1 1/2"."""
+    return f"{point.codec} 1/{point.scale}"
 
 
 def curve_through(name: str, pairs: Iterable[tuple[float, float]]) -> Curve:
@@ -97,6 +102,12 @@ def bits_at_quality(envelope: Envelope, quality: float, duration_s: float) -> fl
 def quality_at_rate(envelope: Envelope, kbps: float) -> float | None:
     """Best quality for at most `kbps`; None below the lowest rate at which any curve exists."""
     return max((_curve_quality(c, kbps) for c in envelope.curves if kbps >= c.kbps[0]), default=None)
+
+
+def best_curve_at(envelope: Envelope, kbps: float) -> Curve | None:
+    """The curve that `quality_at_rate` takes its figure from; None below the lowest rate at which any exists."""
+    able = [curve for curve in envelope.curves if kbps >= curve.kbps[0]]
+    return max(able, key=lambda curve: _curve_quality(curve, kbps), default=None)
 
 
 def rate_gap(kbps: float, quality: float, envelope: Envelope) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
@@ -22,19 +22,16 @@ from common.container import MAGIC, SgvWriter, read_sgv
 from common.errors import BitstreamError, SourceError, UsageError
 from common.ports import Analyzer
 from common.state import compose, picture_digest
-from common.types import Feedback, UnitKind
+from common.types import Feedback, Frame, UnitKind
 from common.wire import AnchorUnit, ConfigUnit, StreamConfig, is_key, kind_of, pack_config, parse_unit
 from receiver.chain import SceneDecoder
 from receiver.painter import open_painter
-from receiver.pipeline import ReceiverSession
+from receiver.pipeline import ReceiverSession, Shown
 from receiver.sinks import Ffv1Sink
 from sender.labels import BlankAnalyzer, LabelAnalyzer
-from sender.pipeline import SenderSession
-from sender.rate import RateTarget
+from sender.pipeline import SenderSession, Step
+from sender.rate import FILE_KEY_S, LINK_KEY_S, RateTarget
 from sender.sources import VideoSource, open_source
-
-FILE_KEY_S, LINK_KEY_S = 3.0, 1.0
-"""What the first key frame may take by default, seconds of the rate: nobody waits for a file."""
 
 
 def open_sender(source: VideoSource, config: Config, start_key_s: float = LINK_KEY_S) -> SenderSession:
@@ -44,7 +41,7 @@ def open_sender(source: VideoSource, config: Config, start_key_s: float = LINK_K
     """
     stream = StreamConfig(
         zlib.crc32(f"{source.name} {config.stream.seed}".encode()) & 0xFFFF, source.width, source.height,
-        source.frame_rate, source.time_base, source.colour, config.stream.seed,
+        source.frame_rate, source.time_base, source.colour, config.stream.seed, config.guide.codec,
     )  # fmt: skip
     analyzer: Analyzer = (
         LabelAnalyzer(threads=config.sender.threads) if config.semantics.enabled else BlankAnalyzer()
@@ -60,10 +57,29 @@ def open_input(source: str | None, config: Config, seconds: float | None) -> Vid
     return open_source(source, size if size == "auto" else (size.width, size.height), seconds)
 
 
+def encoded(source: VideoSource, sender: SenderSession, writer: SgvWriter) -> Iterator[tuple[Frame, Step]]:
+    """Send every frame of `source` into a file and say what each gave; `writer` counts the bytes.
+
+    Raises SourceError for a source without a picture.
+    """
+    frames = iter(source)
+    first = list(islice(frames, PROBE_FRAMES))
+    if not first:
+        raise SourceError(f"{source.name} holds no picture")
+    sender.probe(first)
+    for frame in chain(first, frames):
+        step = sender.step(frame)
+        complete = writer.write(step.units, sender.target.picture_bytes)
+        anchors = tuple(_anchor_id(unit.data) for unit in complete)
+        if anchors:
+            sender.on_feedback(Feedback(0, anchors=anchors))
+        yield frame, step
+
+
 def encode_file(source_name: str, out: Path, config: Config, seconds: float | None = None) -> None:
     """Encode a source to `out` and print what it took; the last line is JSON."""
     console = Console(stderr=True)
-    base_digest, cuts, slots = 0, 0, 0
+    base_digest, cuts, slots, last_s = 0, 0, 0, 0.0
     with (
         open_input(source_name, config, seconds) as source,
         SgvWriter(out) as writer,
@@ -71,18 +87,7 @@ def encode_file(source_name: str, out: Path, config: Config, seconds: float | No
     ):
         sender = open_sender(source, config, FILE_KEY_S)
         task = bar.add_task("encode", total=source.frame_count)
-        frames = iter(source)
-        first = list(islice(frames, PROBE_FRAMES))
-        if not first:
-            raise SourceError(f"{source.name} holds no picture")
-        sender.probe(first)
-        last_s = 0.0
-        for frame in chain(first, frames):
-            step = sender.step(frame)
-            complete = writer.write(step.units, sender.target.picture_bytes)
-            anchors = tuple(_anchor_id(unit.data) for unit in complete)
-            if anchors:
-                sender.on_feedback(Feedback(0, anchors=anchors))
+        for frame, step in encoded(source, sender, writer):
             if step.units:
                 base_digest = zlib.crc32(
                     picture_digest(compose(step.state, step.residual).base).to_bytes(4, "big"), base_digest
@@ -92,7 +97,7 @@ def encode_file(source_name: str, out: Path, config: Config, seconds: float | No
             bar.update(task, completed=slots)
         rate, size = source.frame_rate, (source.width, source.height)
         sender.close()
-    duration_s = max(last_s + float(1 / rate), float(1 / rate))
+    duration_s = last_s + float(1 / rate)
     document = {
         "file": out.name, "frames": slots, "width": size[0], "height": size[1], "fps": float(rate),
         "bytes": writer.bytes_written, "kbps": round(writer.bytes_written * 8 / duration_s / 1e3, 3),
@@ -114,35 +119,57 @@ def decode_file(path: Path, out: Path, config: Config, overlay: str = "none") ->
     """
     if overlay not in OVERLAYS:
         raise UsageError(f"overlay {overlay!r} is not known: use one of {', '.join(OVERLAYS)}")
-    units = read_sgv(path)
-    stream = _first_config(units, path)
-    session = ReceiverSession(
-        config.receiver, open_painter(config.receiver.decoder, config.receiver.steps, config.receiver.device,
-                                      stream.seed, (stream.coded_height, stream.coded_width)), SystemClock(),
-    )  # fmt: skip
+    session, stream, units = open_received(path, config)
     sink = Ffv1Sink(out, stream.frame_rate, stream.time_base, stream.colour)
     levels: Counter[str] = Counter()
-    digest, shown_slot, broken = 0, 0, None
+    digest, broken = 0, None
     with sink:
-        pending = chain([pack_config(stream, 0).data], units)
         try:
-            for unit in pending:
-                session.receive(unit, 0.0)
-                while shown_slot < session.decoder.newest_slot:
-                    digest = _show(session, shown_slot, sink, overlay, levels, digest)
-                    shown_slot += 1
+            for shown in received(session, units):
+                levels[shown.level] += 1
+                sink.show(overlaid(shown, overlay))
+                if shown.scene is not None:
+                    digest = zlib.crc32(picture_digest(shown.scene.base).to_bytes(4, "big"), digest)
         except BitstreamError as error:
             broken = error
-        while shown_slot <= session.decoder.newest_slot:
-            digest = _show(session, shown_slot, sink, overlay, levels, digest)
-            shown_slot += 1
+    frames = levels.total()
     print(json.dumps({
-        "file": out.name, "frames": shown_slot, "levels": dict(levels), "base_digest": f"{digest:08x}",
+        "file": out.name, "frames": frames, "levels": dict(levels), "base_digest": f"{digest:08x}",
         "damaged_units": session.decoder.counts["damaged"], "digest_mismatches": len(session.decoder.mismatches),
     }))  # fmt: skip
     if broken is not None:
-        raise BitstreamError(f"{broken}; the {shown_slot} frames before that are in {out}")
+        raise BitstreamError(f"{broken}; the {frames} frames before that are in {out}")
     _refuse_damage(path, session.decoder)
+
+
+def open_received(path: Path, config: Config) -> tuple[ReceiverSession, StreamConfig, Iterator[bytes]]:
+    """A receiver for a `.sgv` file, what the stream is, and all its units. WeightsError without the decoder's weights."""
+    units = read_sgv(path)
+    stream = _first_config(units, path)
+    settings, size = config.receiver, (stream.coded_height, stream.coded_width)
+    painter = open_painter(
+        settings.decoder, settings.steps, settings.device, stream.seed, size, settings.threads
+    )
+    session = ReceiverSession(settings, painter, SystemClock())
+    return session, stream, chain([pack_config(stream, 0).data], units)
+
+
+def received(session: ReceiverSession, units: Iterable[bytes]) -> Iterator[Shown]:
+    """The picture of every frame slot. Where the units end in a BitstreamError, that comes after the pictures before."""
+    slot, broken = 0, None
+    try:
+        for unit in units:
+            session.receive(unit, 0.0)
+            while slot < session.decoder.newest_slot:
+                yield session.paint(slot)
+                slot += 1
+    except BitstreamError as error:
+        broken = error
+    while slot <= session.decoder.newest_slot:
+        yield session.paint(slot)
+        slot += 1
+    if broken is not None:
+        raise broken
 
 
 def _refuse_damage(path: Path, decoder: SceneDecoder) -> None:
@@ -163,17 +190,6 @@ def _first_config(units: Iterator[bytes], path: Path) -> StreamConfig:
     raise BitstreamError(f"{path} does not start with a stream configuration")
 
 
-def _show(
-    session: ReceiverSession, slot: int, sink: Ffv1Sink, overlay: str, levels: Counter[str], digest: int
-) -> int:
-    shown = session.paint(slot)
-    levels[shown.level] += 1
-    sink.show(overlaid(shown, overlay))
-    if shown.scene is None:
-        return digest
-    return zlib.crc32(picture_digest(shown.scene.base).to_bytes(4, "big"), digest)
-
-
 def describe_file(path: Path, json_only: bool) -> None:
     """Print what a `.sgv` file holds; the last line is JSON."""
     decoder = SceneDecoder()
@@ -187,7 +203,8 @@ def describe_file(path: Path, json_only: bool) -> None:
             before = decoder.counts["frame"]
             decoder.push(data, 0.0)
             kinds[kind_of(data).name.lower()] += 1
-            layers[kind_of(data).name.lower()] += len(data)
+            if kind_of(data) is not UnitKind.FRAME:
+                layers[kind_of(data).name.lower()] += len(data)
             if kind_of(data) is UnitKind.FRAME and is_key(data):
                 keys.append(decoder.newest_slot)
             if decoder.counts["frame"] > before:
@@ -221,6 +238,7 @@ def _document(
     frames = decoder.newest_slot + 1
     size = path.stat().st_size
     duration_s = float(Fraction(frames) / stream.frame_rate)
+    layers.update({layer.name.lower(): count for layer, count in decoder.layers.items() if count})
     layers["container"] = size - sum(layers.values())
     return {
         "file": path.name, "version": MAGIC[3], "width": stream.width, "height": stream.height,
@@ -228,6 +246,7 @@ def _document(
         "kbps": round(size * 8 / duration_s / 1e3, 3), "units": dict(kinds), "bytes_by_layer": dict(layers),
         "anchors": decoder.counts["anchor"], "key_frames": list(keys), "base_digest": f"{digest:08x}",
         "colour": {"matrix": stream.colour.matrix, "full_range": stream.colour.full_range},
+        "guide_codec": stream.guide_codec,
         "damaged_units": decoder.counts["damaged"], "seed": stream.seed, "session": stream.session,
     }  # fmt: skip
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 
 from benchmarks import plots
 from benchmarks.plots import Plot
-from benchmarks.report import METRICS, PictureQuality, Report
+from benchmarks.report import METRICS, PictureQuality, Report, write_text
 from benchmarks.timeline import Snapshot, Timeline
 from common.colour import picture_to_rgb
-from common.errors import SinkError
 from common.quality import psnr_yuv
 from common.types import Colour, Picture
 
@@ -45,7 +44,7 @@ _BETTER = {  # metric -> column head
 
 
 @dataclass(frozen=True, slots=True)
-class _Card:
+class Card:
     """One key figure. mood : "good", "bad" or "" """
 
     value: str
@@ -56,13 +55,18 @@ class _Card:
 
 def write_html(report: Report, timeline: Timeline, directory: Path) -> Path:
     """Write `report.html` into `directory`, made if need be; raises SinkError where that is impossible."""
-    path = directory / "report.html"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(render(report, timeline), encoding="utf-8")
-    except OSError as error:
-        raise SinkError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
-    return path
+    return write_text(render(report, timeline), directory / "report.html")
+
+
+def page(title: str, facts: str, verdict: str, cards: Iterable[Card], sections: Iterable[str]) -> str:
+    """A whole page in the common look; `facts` and `verdict` are text, `sections` are HTML."""
+    return Template(TEMPLATE_PATH.read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        facts=escape(facts),
+        verdict=escape(verdict),
+        cards="\n".join(map(_card, cards)),
+        sections="\n".join(sections),
+    )
 
 
 def render(report: Report, timeline: Timeline) -> str:
@@ -72,12 +76,12 @@ def render(report: Report, timeline: Timeline) -> str:
         f"{source.frames} frames, {source.width}x{source.height} at {source.fps:.4g} fps, "
         f"{source.duration_s:.1f} s"
     )
-    return Template(TEMPLATE_PATH.read_text(encoding="utf-8")).substitute(
-        title="Semcast link report",
-        facts=facts,
-        verdict=escape(_verdict(report)),
-        cards="\n".join(map(_card, _key_figures(report, timeline))),
-        sections="\n".join(_sections(report, timeline)),
+    return page(
+        "Semcast link report",
+        facts,
+        _verdict(report),
+        _key_figures(report, timeline),
+        _sections(report, timeline),
     )
 
 
@@ -105,95 +109,103 @@ def _difference(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else a - b
 
 
-def _key_figures(report: Report, timeline: Timeline) -> Iterable[_Card]:
+def _key_figures(report: Report, timeline: Timeline) -> Iterable[Card]:
     rate, output, deadline, freezes = report.rate, report.quality.output, report.deadline, report.freezes
     target = "" if timeline.target_kbps is None else f", target {timeline.target_kbps:.4g}"
-    yield _Card(f"{rate.kbps_payload:.1f}", "kbit/s", f"payload{target}")
-    yield _Card(f"{rate.kbps_onwire:.1f}", "kbit/s", "on the wire")
+    yield Card(f"{rate.kbps_payload:.1f}", "kbit/s", f"payload{target}")
+    yield Card(f"{rate.kbps_onwire:.1f}", "kbit/s", "on the wire")
     for name, unit, label, digits in (("psnr_yuv", "dB", "PSNR 6:1:1", 2), ("ms_ssim", "", "MS-SSIM", 4),
                                       ("vmaf", "", "VMAF", 1)):  # fmt: skip
         value = getattr(output, name)
-        yield _Card(_ABSENT if value is None else f"{value:.{digits}f}", unit, f"{label} of the output")
+        yield Card(_ABSENT if value is None else f"{value:.{digits}f}", unit, f"{label} of the output")
     shown = timeline.latency_ms[np.isfinite(timeline.latency_ms)]
     if shown.size:
-        yield _Card(f"{np.percentile(shown, 95):.0f}", "ms", "capture to display, p95")
+        yield Card(f"{np.percentile(shown, 95):.0f}", "ms", "capture to display, p95")
     if deadline.budget_ms is not None:
         mood = "bad" if deadline.miss_ratio > 0.01 else "good"
-        yield _Card(f"{100 * deadline.miss_ratio:.1f}", "%", f"later than {deadline.budget_ms:g} ms", mood)
+        yield Card(f"{100 * deadline.miss_ratio:.1f}", "%", f"later than {deadline.budget_ms:g} ms", mood)
     mood = "bad" if freezes.count else "good"
-    yield _Card(str(freezes.count), "", f"freezes, {freezes.total_s:.2f} s in all", mood)
+    yield Card(str(freezes.count), "", f"freezes, {freezes.total_s:.2f} s in all", mood)
     mood = "bad" if report.digest_mismatches else "good"
-    yield _Card(str(report.digest_mismatches), "", "state mismatches", mood)
+    yield Card(str(report.digest_mismatches), "", "state mismatches", mood)
     if report.uncertainty.coverage90 is not None:
-        yield _Card(f"{100 * report.uncertainty.coverage90:.0f}", "%", "errors inside the 90 % interval")
+        yield Card(f"{100 * report.uncertainty.coverage90:.0f}", "%", "errors inside the 90 % interval")
 
 
 def _sections(report: Report, timeline: Timeline) -> Iterable[str]:
     cuts = "Dotted lines are scene cuts, red bands are freezes, on every plot."
-    yield _plot_section("Levels and events", f"What painted each picture. {cuts}", plots.level_plot(timeline))
+    yield plot_section("Levels and events", f"What painted each picture. {cuts}", plots.level_plot(timeline))
     note = f"Mean over {plots.RATE_WINDOW_S:g} s. The dashed line is the target."
-    yield _plot_section("Rate by layer", note, plots.rate_plot(timeline))
+    yield plot_section("Rate by layer", note, plots.rate_plot(timeline))
     note = "The guide alone, the deterministic base picture, and what was shown."
-    yield _plot_section("Quality", note, plots.quality_plot(timeline))
+    yield plot_section("Quality", note, plots.quality_plot(timeline))
     note = "Each dot is a picture, capture to display; the dashed line is the budget."
-    yield _plot_section("Latency", note, plots.latency_plot(timeline))
+    yield plot_section("Latency", note, plots.latency_plot(timeline))
     if timeline.uncertainty is not None:
         note = "How much of the picture the receiver says it made up."
-        yield _plot_section("Uncertainty", note, plots.uncertainty_plot(timeline))
+        yield plot_section("Uncertainty", note, plots.uncertainty_plot(timeline))
     if timeline.snapshots:
         yield _picture_section(timeline)
     yield _quality_section(report)
     yield _latency_section(report)
-    yield _settings_section(report)
+    yield conditions_section(
+        {"configuration": report.config, "channel": report.channel, "versions": report.versions}
+    )
 
 
-def _card(card: _Card) -> str:
+def _card(card: Card) -> str:
     unit = f" <small>{escape(card.unit)}</small>" if card.unit else ""
-    figure = f"<b>{escape(card.value)}{unit}</b><span>{escape(card.label)}</span>"
-    return f'<div class="card {card.mood}">{figure}</div>'
+    value = f"<b>{escape(card.value)}{unit}</b><span>{escape(card.label)}</span>"
+    return f'<div class="card {card.mood}">{value}</div>'
 
 
-def _section(title: str, note: str, body: str) -> str:
+def section(title: str, note: str, body: str) -> str:
+    """One part of a page; `body` is HTML."""
     return f'<section><h2>{escape(title)}</h2><p class="note">{escape(note)}</p>{body}</section>'
 
 
-def _plot_section(title: str, note: str, plot: Plot) -> str:
+def plot_section(title: str, note: str, plot: Plot) -> str:
+    """A plot under its legend."""
     chips = "".join(
         f'<span><i style="background:{colour}"></i>{escape(name)}</span>' for name, colour in plot.legend
     )
-    return _section(title, note, f'<div class="legend">{chips}</div>{plot.svg}')
+    return section(title, note, f'<div class="legend">{chips}</div>{plot.svg}')
 
 
 def _picture_section(timeline: Timeline) -> str:
     rows = "".join(_shot(i, shot, timeline.colour) for i, shot in enumerate(timeline.snapshots))
     note = "Click to enlarge, click again to close. Bright parts of the uncertainty are least trusted."
-    return _section("Pictures", note, rows)
+    return section("Pictures", note, rows)
 
 
 def _shot(index: int, shot: Snapshot, colour: Colour) -> str:
     """One row: source, guide, base, output and uncertainty at one instant."""
-    figures = [_figure(f"p{index}-source", "source", "", _jpeg(picture_to_rgb(shot.source, colour)))]
+    figures = [figure(f"p{index}-source", "source", "", picture_to_rgb(shot.source, colour))]
     for name, picture in (("guide", shot.guide), ("base", shot.base), ("output", shot.output)):
         if picture is None:
-            figures.append(_figure("", name, "", None))
+            figures.append(figure("", name, "", None))
         else:
             caption = f"{psnr_yuv(shot.source, picture):.1f} dB"
-            figures.append(_figure(f"p{index}-{name}", name, caption, _jpeg(picture_to_rgb(picture, colour))))
+            figures.append(figure(f"p{index}-{name}", name, caption, picture_to_rgb(picture, colour)))
     if shot.uncertainty is None:
-        figures.append(_figure("", "uncertainty", "", None))
+        figures.append(figure("", "uncertainty", "", None))
     else:
         caption = f"mean {float(shot.uncertainty.mean()):.2f}"
-        heat = _jpeg(_heat_map(shot.uncertainty, shot.output))
-        figures.append(_figure(f"p{index}-uncertainty", "uncertainty", caption, heat))
+        heat = _heat_map(shot.uncertainty, shot.output)
+        figures.append(figure(f"p{index}-uncertainty", "uncertainty", caption, heat))
     title = f"{shot.pts_s:.2f} s<span>{escape(', '.join(filter(None, (shot.title, shot.level))))}</span>"
     return f'<div class="shot"><h3>{title}</h3><div class="row">{"".join(figures)}</div></div>'
 
 
-def _figure(anchor: str, name: str, caption: str, jpeg: str | None) -> str:
+def figure(anchor: str, name: str, caption: str, rgb: NDArray[np.uint8] | None) -> str:
+    """One picture [H, W, 3] R'G'B' under its name; a click on it enlarges it.
+
+    anchor : unique in the page
+    """
     label = f"<figcaption><b>{escape(name)}</b>{escape(caption)}</figcaption>"
-    if jpeg is None:
+    if rgb is None:
         return f'<figure><div class="none">none</div>{label}</figure>'
-    image = f'<a href="#{anchor}"><img alt="{escape(name)}" src="data:image/jpeg;base64,{jpeg}"></a>'
+    image = f'<a href="#{anchor}"><img alt="{escape(name)}" src="data:image/jpeg;base64,{_jpeg(rgb)}"></a>'
     return f'<figure id="{anchor}">{image}{label}<a class="close" href="#_" aria-label="close"></a></figure>'
 
 
@@ -227,7 +239,7 @@ def _quality_section(report: Report) -> str:
     )
     table = f'<div class="scroll"><table><tr><th></th>{head}</tr>{body}</table></div>'
     note = "Means over all pictures. Warping error is relative to the source's own: 1 is as steady."
-    return _section("Quality in figures", note, f'{table}<ul class="reasons">{reasons}</ul>')
+    return section("Quality in figures", note, f'{table}<ul class="reasons">{reasons}</ul>')
 
 
 def _figures(quality: PictureQuality, metrics: Iterable[str]) -> str:
@@ -246,13 +258,13 @@ def _latency_section(report: Report) -> str:
         rows.append(f"<tr><td>{escape(name)}</td>{figures}{track}</tr>")
     head = "".join(f"<th>{name}</th>" for name in ("stage", "p50", "p95", "p99", "max", ""))
     table = f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
-    return _section("Stages", "Milliseconds. The bars reach to p50, p95 and p99.", table)
+    return section("Stages", "Milliseconds. The bars reach to p50, p95 and p99.", table)
 
 
-def _settings_section(report: Report) -> str:
-    parts = {"configuration": report.config, "channel": report.channel, "versions": report.versions}
+def conditions_section(parts: Mapping[str, object]) -> str:
+    """What a figure depends on, by name, folded away."""
     body = "".join(
         f"<details><summary>{name}</summary><pre>{escape(json.dumps(part, indent=2))}</pre></details>"
         for name, part in parts.items()
     )
-    return _section("Conditions", "A figure counts only with these.", body)
+    return section("Conditions", "A figure counts only with these.", body)

@@ -1,7 +1,9 @@
 """`semcast bench latency`: how long every stage of both ends takes, and every level of the ladder.
 
+    two processes over UDP at the source's pace, one step a frame                 real time, memory
     warm-up link -> calibration -> whole link, clean channel, one step a frame    stages, frames per second
                                 -> its scenes again, each level in turn           full path, network alone
+                 -> once more with an anchor in use                base picture with an anchor
                  -> calibration
 
 Figures of a shared machine mean little by themselves, so a fixed piece of work, the calibration kernel, is timed in the
@@ -10,9 +12,7 @@ same run: compare `p50_calibrated` between machines, and milliseconds only withi
 
 from __future__ import annotations
 
-import resource
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,9 @@ import torch
 
 from benchmarks.files import open_input, open_sender
 from benchmarks.latency_report import (
+    WARPED_ADVANCE,
     WARPED_BASE,
+    WARPED_SENDER,
     LatencyReport,
     Row,
     Throughput,
@@ -30,19 +32,23 @@ from benchmarks.latency_report import (
     requirements,
     write_latency,
 )
-from benchmarks.link import Link
+from benchmarks.link import Clip, Link
 from benchmarks.report import versions
+from benchmarks.two_ends import TwoEnds, measure_ends
+from benchmarks.udp_ends import peak_memory_mib
 from common.clock import Clock, SystemClock
 from common.config import Config
 from common.errors import SourceError
 from common.residual import Residual
 from common.state import SceneState, compose
 from common.stats import Latency
-from common.types import Frame
+from common.types import Feedback, Frame
+from receiver.chain import SceneDecoder
 from receiver.decoder.conditions import Conditions, FrameFacts, Observation, assemble, observe
 from receiver.decoder.model import TinyBridge
 from receiver.decoder.synth import LEVELS, BridgeSynthesizer, load_model, pick_device
 from receiver.pipeline import ReceiverSession, Shown
+from sender.anchors import AnchorOrder
 from sender.pipeline import SenderSession, Step
 from sender.sources import VideoSource
 
@@ -50,29 +56,18 @@ WARM_UP_FRAMES = 16
 WARM_UP_RUNS = 2
 SCENES = 24
 """Scenes of the run on which each level is timed again."""
+ANCHOR_SCALE = 2
+"""Guide scale of the run with an anchor: the dearest at which one is used."""
 CALIBRATION_RUNS = 10
 
 STAGES = (
-    "sender total", "sender: guide", "sender: motion", "sender: labels", "sender: anchor", "decode and advance",
-    "base picture", WARPED_BASE,
+    "sender total", WARPED_SENDER, "sender: guide", "sender: motion", "sender: labels", "sender: anchor",
+    "decode and advance", WARPED_ADVANCE, "base picture", WARPED_BASE,
 )  # fmt: skip
 """What a run is expected to time, whatever the level."""
 
 Samples = list[float]
 """Milliseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """Frames in memory, so that reading them is not timed; a `common.ports.FrameSource`."""
-
-    frames: Sequence[Frame]
-
-    def __iter__(self) -> Iterator[Frame]:
-        return iter(self.frames)
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,14 +94,20 @@ def run_latency(source_name: str | None, out: Path, config: Config, seconds: flo
     """Measure, write `out`/latency.json and print tables and JSON. WeightsError without the decoder's weights."""
     network = load_model(config.receiver.decoder)
     with open_input(source_name, config, seconds) as source:
-        report = measure_latency(source, config, network)
+        ends = measure_ends(source_name, _one_step(config), seconds, float(source.frame_rate))
+        report = measure_latency(source, config, network, ends)
     write_latency(report, out)
     print_latency(report)
     return report
 
 
-def measure_latency(source: VideoSource, config: Config, network: TinyBridge) -> LatencyReport:
-    """Time both ends on every frame of `source`; `network` is moved to the configured device."""
+def measure_latency(
+    source: VideoSource, config: Config, network: TinyBridge, ends: TwoEnds | None = None
+) -> LatencyReport:
+    """Time both ends on every frame of `source`; `network` is moved to the configured device.
+
+    ends : what two processes reached, for the report
+    """
     torch.set_num_threads(config.receiver.threads)
     clock = SystemClock()
     clip = Clip(tuple(source))
@@ -118,15 +119,21 @@ def measure_latency(source: VideoSource, config: Config, network: TinyBridge) ->
     calibration = calibrate(clock)
     timings = run_link(clip, source, once, painter, clock)
     time_levels(timings, painter, network, pick_device(config.receiver.device), clock)
+    time_anchored(timings, clip, source, once, clock)
     calibration += calibrate(clock)
-    return _report(source, len(clip.frames), config, timings, Latency.of(calibration).p50_ms)
+    return _report(source, len(clip.frames), config, timings, Latency.of(calibration).p50_ms, ends)
 
 
 def _clean(config: Config) -> Config:
     """The same settings over a clean channel, one step a frame and no deadline, so that every frame takes its time."""
-    receiver = config.receiver.model_copy(update={"steps": 1, "budget_ms": None})
     channel = config.channel.model_copy(update={"spec": "clean"})
+    config = _one_step(config)
+    receiver = config.receiver.model_copy(update={"budget_ms": None})
     return config.model_copy(update={"receiver": receiver, "channel": channel})
+
+
+def _one_step(config: Config) -> Config:
+    return config.model_copy(update={"receiver": config.receiver.model_copy(update={"steps": 1})})
 
 
 def calibrate(clock: Clock) -> Samples:
@@ -215,17 +222,10 @@ def time_levels(
     for level in LEVELS:
         paints = (partial(_paint, painter, scene, level) for scene in scenes)
         timings.samples["full path", level] = [timed(paint, clock, finish) for paint in paints][WARM_UP_RUNS:]
-    bases = [partial(compose, scene.state, scene.residual) for scene in scenes if _is_warped(scene)]
-    if bases:
-        timings.samples[WARPED_BASE, None] = [timed(base, clock) for base in bases]
     for steps in (1, 2, 4):
         calls = (partial(_call, network, _conditions(scene, device), steps) for scene in scenes)
         samples = [timed(call, clock, finish) for call in calls]
         timings.samples["network alone", f"bridge{steps}"] = samples[WARM_UP_RUNS:]
-
-
-def _is_warped(scene: Scene) -> bool:
-    return scene.state.anchor is not None and scene.state.scale > 1
 
 
 def _paint(painter: BridgeSynthesizer, scene: Scene, level: str) -> None:
@@ -244,11 +244,55 @@ def _call(network: TinyBridge, conditions: Conditions, steps: int) -> None:
         network(z, z.new_full((1,), 1 - step / steps), conditions, embedded)
 
 
+# --- with an anchor ------------------------------------------------------------------------------------------------
+
+
+def time_anchored(timings: Timings, clip: Clip, source: VideoSource, config: Config, clock: Clock) -> None:
+    """Send `clip` again with an anchor in use throughout, whatever the policy thinks of it.
+
+    Anchors arrive at once, so that even a short clip shows what they cost: nothing but bytes crosses, yet no link is
+    simulated. Adds the rows of both ends that an anchor makes dearer.
+    """
+    sender = open_sender(source, _anchored(config))
+    decoder = SceneDecoder()
+    samples: dict[str, Samples] = {WARPED_SENDER: [], WARPED_ADVANCE: [], WARPED_BASE: []}
+    try:
+        for frame in clip:
+            in_use = sender.state.anchor is not None
+            sender.order = AnchorOrder(launch=not in_use and sender.anchors.flight is None)
+            units = sender.step(frame).units
+            advance_ms = sum(timed(partial(decoder.push, unit.data, frame.time_s), clock) for unit in units)
+            sender.on_feedback(Feedback(0, anchors=decoder.anchor_ids))
+            state = decoder.scene_at(frame.slot)
+            if in_use and state is not None and state.anchor is not None:
+                samples[WARPED_SENDER].append(sender.timer.samples_ms("sender total")[-1])
+                samples[WARPED_ADVANCE].append(advance_ms)
+                base = partial(compose, state, decoder.residual_of(state))
+                samples[WARPED_BASE].append(timed(base, clock))
+    finally:
+        sender.close()
+    for name in ("motion", "anchor"):
+        samples[_sender_stage(name)] = list(sender.timer.samples_ms(name))
+    timings.samples.update({(name, None): found for name, found in samples.items() if found})
+
+
+def _anchored(config: Config) -> Config:
+    """Settings under which an anchor is used: a guide smaller than the picture."""
+    guide = config.guide.model_copy(update={"scale": ANCHOR_SCALE})
+    anchor = config.anchor.model_copy(update={"enabled": True})
+    return config.model_copy(update={"guide": guide, "anchor": anchor})
+
+
 # --- the result ---------------------------------------------------------------------------------------------------
 
 
 def _report(
-    source: VideoSource, frames: int, config: Config, timings: Timings, calibration_ms: float
+    source: VideoSource,
+    frames: int,
+    config: Config,
+    timings: Timings,
+    calibration_ms: float,
+    ends: TwoEnds | None,
 ) -> LatencyReport:
     frame_ms, budget_ms = float(1000 / source.frame_rate), config.receiver.budget_ms
     limits: dict[str, float | None] = {"sender total": frame_ms, "full path": budget_ms}
@@ -267,8 +311,8 @@ def _report(
     return LatencyReport(
         config=config.as_dict(), versions=versions(), source=source.name, width=source.width, height=source.height,
         device=str(pick_device(config.receiver.device)), calibration_p50_ms=calibration_ms,
-        peak_memory_mib=_peak_memory_mib(), idle_stages=idle, throughput=throughput,
-        requirements=requirements(rows, throughput), rows=rows,
+        peak_memory_mib=peak_memory_mib(), idle_stages=idle, throughput=throughput,
+        two_ends=ends, requirements=requirements(rows, ends), rows=rows,
     )  # fmt: skip
 
 
@@ -281,9 +325,3 @@ def _row(
         stage=stage, level=level, n=of.count, p50_ms=of.p50_ms, p95_ms=of.p95_ms, p99_ms=of.p99_ms, max_ms=of.max_ms,
         miss_ratio=missed, p50_calibrated=of.p50_ms / calibration_ms,
     )  # fmt: skip
-
-
-def _peak_memory_mib() -> float:
-    """Of this process so far; the clip that is held in memory is part of it."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)

@@ -10,7 +10,7 @@ deadline control acts on those times. What crosses therefore depends on the seed
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
@@ -34,6 +34,19 @@ TICK_S = 0.005
 REPORT_S = 0.05
 WIRE_BYTES = 28  # IPv4 and UDP headers
 PROBE_FRAMES = 13
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Frames in memory, so that reading them is not timed; a `common.ports.FrameSource`."""
+
+    frames: Sequence[Frame]
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(self.frames)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 @dataclass(slots=True)

@@ -23,9 +23,11 @@ import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 
+from benchmarks.measure import mean_quality
+from benchmarks.report import write_text
 from common.errors import CodecError
-from common.quality import ms_ssim, psnr_yuv, vmaf
 from common.types import Picture, Plane
+from sender.coded import preset_for
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
@@ -36,7 +38,7 @@ SCALES = (1, 2, 4)
 ENDLESS_GOP = 1_000_000
 """Pictures between keys: more than any clip has."""
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raised when the meaning of a cached point changes."""
 
 _H264_SEI = 6
@@ -48,7 +50,8 @@ class PeerCodec:
 
     name : how results call it
     encoder, decoder : names of FFmpeg's codecs
-    options : fixed options of the encoder, as FFmpeg spells them
+    options : fixed options of the encoder, as FFmpeg spells them; the preset "auto" is the one that our own guide
+        uses at that size
     ladder : values of `crf`, from the lowest rate to the highest
     min_side : smallest side the encoder accepts, pixels
     drop_sei : leave out informative messages of H.264, which state the encoder's settings in every stream
@@ -67,7 +70,7 @@ SVT_AV1 = PeerCodec(
     name="svt-av1",
     encoder="libsvtav1",
     decoder="libdav1d",
-    options=(("preset", "10"), ("svtav1-params", "pred-struct=1:lp=1:keyint=-1")),
+    options=(("preset", "auto"), ("svtav1-params", "pred-struct=1:lp=1:keyint=-1:rtc=1")),
     ladder=(63, 58, 53, 48, 43, 38, 32, 26, 20),
     min_side=64,
 )
@@ -160,23 +163,23 @@ def run_point(
     with_vmaf: bool = False,
 ) -> RdPoint:
     """Encode, decode and measure one clip. Raises CodecError when the codec is missing or loses a picture."""
+    decoded, total_bytes = round_trip(codec, pictures, frame_rate, scale, crf)
+    kbps = total_bytes * 8e-3 * float(frame_rate) / len(pictures)
+    quality = mean_quality(pictures, decoded, frame_rate, with_vmaf)
+    return RdPoint(codec.name, scale, crf, total_bytes, kbps, *quality)
+
+
+def round_trip(
+    codec: PeerCodec, pictures: Sequence[Picture], frame_rate: Fraction, scale: int, crf: int
+) -> tuple[list[Picture], int]:
+    """What a clip looks like after the codec, at its own size, and the bytes of all packets; errors as `run_point`."""
     full = pictures[0]
     size = _scaled_size(full, scale)
     packets = encode(codec, (_resized(p, *size, cv2.INTER_AREA) for p in pictures), frame_rate, crf)
     decoded = [_resized(p, full.width, full.height, cv2.INTER_CUBIC) for p in decode(codec, packets)]
     if len(decoded) != len(pictures):
         raise CodecError(f"{codec.name} returned {len(decoded)} of {len(pictures)} pictures")
-    total_bytes = sum(map(len, packets))
-    return RdPoint(
-        codec=codec.name,
-        scale=scale,
-        crf=crf,
-        total_bytes=total_bytes,
-        kbps=total_bytes * 8e-3 * float(frame_rate) / len(pictures),
-        psnr_yuv=float(np.mean([psnr_yuv(a, b) for a, b in zip(pictures, decoded, strict=True)])),
-        ms_ssim=float(np.mean([ms_ssim(a, b) for a, b in zip(pictures, decoded, strict=True)])),
-        vmaf=vmaf(pictures, decoded, frame_rate).value if with_vmaf else None,
-    )
+    return decoded, sum(map(len, packets))
 
 
 def encode(codec: PeerCodec, pictures: Iterable[Picture], frame_rate: Fraction, crf: int) -> list[bytes]:
@@ -230,6 +233,8 @@ def _open_encoder(codec: PeerCodec, picture: Picture, frame_rate: Fraction, crf:
     context.thread_count = 1
     context.gop_size = ENDLESS_GOP
     context.options = {**dict(codec.options), "crf": str(crf)}
+    if context.options.get("preset") == "auto":
+        context.options["preset"] = str(preset_for(None, picture.width, picture.height))
     return context
 
 
@@ -274,10 +279,5 @@ def _load_point(path: Path | None) -> RdPoint | None:
 
 
 def _store_point(path: Path | None, point: RdPoint) -> None:
-    """Written beside and renamed, so that an interruption leaves no half file."""
-    if path is None:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(asdict(point)))
-    part.replace(path)
+    if path is not None:
+        write_text(json.dumps(asdict(point)), path)

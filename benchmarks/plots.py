@@ -178,6 +178,49 @@ def uncertainty_plot(timeline: Timeline) -> Plot:
     return Plot(_svg(timeline, draw, (1.3,)))
 
 
+def rd_plot(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> Plot:
+    """Quality against rate, one panel beside the other.
+
+    panels : label of the quality axis -> name of the system -> (kbit/s, quality) pairs, rising; those of
+        `PICTURES` are ours and drawn with their points
+    """
+    names = list(dict.fromkeys(name for series in panels.values() for name in series))
+    colours = _colours(names, PICTURE_COLOURS)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(10.4, 3.3), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axis, (label, series) in zip(axes, panels.items(), strict=True):
+            for name, pairs in series.items():
+                style = "o-" if name in PICTURES else "-"
+                axis.plot(
+                    *zip(*pairs, strict=True), style, color=colours[name], linewidth=1.3, markersize=3.5
+                )
+            axis.set_xscale("log")
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.set_xlabel("kbit/s")
+            axis.set_ylabel(label)
+        return Plot(_element(figure), tuple(colours.items()))
+
+
+def dot_plot(points: Sequence[tuple[str, str, float]], unit: str, target: float) -> Plot:
+    """One dot for each (series, category, value), categories side by side, and the target as a dashed line."""
+    categories = list(dict.fromkeys(category for _, category, _ in points))
+    names = list(dict.fromkeys(name for name, _, _ in points))
+    colours = dict(zip(names, (SPARE_COLOURS * len(names))[: len(names)], strict=True))
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(10.4, 2.6), layout="constrained")
+        axis = figure.subplots()
+        for index, name in enumerate(names):
+            shift = (index + 0.5) / len(names) - 0.5
+            pairs = [(categories.index(c) + 0.6 * shift, value) for n, c, value in points if n == name]
+            axis.plot(*zip(*pairs, strict=True), "o", color=colours[name], markersize=4.5)
+        axis.axhline(target, color=_TEXT, linewidth=1.1, linestyle=(0, (4, 3)))
+        axis.set_xticks(range(len(categories)), categories, rotation=25, ha="right")
+        axis.set_ylim(bottom=0.0)
+        axis.set_ylabel(unit)
+        return Plot(_element(figure), tuple(colours.items()))
+
+
 def _svg(timeline: Timeline, draw: Callable[[Sequence[Axes]], None], heights: Sequence[float]) -> str:
     """Panels of `heights` inches above one another on one time axis, with cuts and freezes behind them."""
     margin = 0.55
@@ -195,8 +238,13 @@ def _svg(timeline: Timeline, draw: Callable[[Sequence[Axes]], None], heights: Se
         for axis in axes[:-1]:
             axis.tick_params(axis="x", length=0)
         axes[-1].set_xlabel("time, s")
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        return _element(figure)
+
+
+def _element(figure: Figure) -> str:
+    """The `<svg>` element of a drawing."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _for_page(out.getvalue())
 
 

@@ -8,6 +8,7 @@ means, or its removal, is a new number in `SCHEMA_NAME`.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -203,10 +204,16 @@ def schema_text() -> str:
 
 def write_report(report: Report, directory: Path) -> Path:
     """Write `report.json` into `directory`, made if need be; raises SinkError where that is impossible."""
-    path = directory / "report.json"
+    return write_text(report.model_dump_json(indent=2) + "\n", directory / "report.json")
+
+
+def write_text(text: str, path: Path) -> Path:
+    """Write a file, and its folder if need be; an interruption leaves no half file. SinkError where it is impossible."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(report.model_dump_json(indent=2) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
     except OSError as error:
         raise SinkError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
     return path

@@ -9,7 +9,9 @@ Both are plain loops: work, then wait on the socket for at most one tick.
 from __future__ import annotations
 
 import json
+import resource
 import select
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing, suppress
@@ -40,6 +42,8 @@ from sender.pipeline import SenderSession
 SCHEME = "udp://"
 AHEAD_FRAMES = 24
 """How far a fast sender may run ahead of the receiver's reports: less than what the receiver keeps for display."""
+LIKELY_SIZE = (512, 512)
+"""Height and width for which a receiver gets ready before it knows."""
 SETTLE_S, DRAIN_S = 0.3, 3.0
 """After its last frame a sender stays at least, and at most, so long to repeat what got lost."""
 
@@ -52,6 +56,32 @@ def parse_target(url: str) -> Address:
     if not address.host or not address.port:
         raise UsageError(f"cannot send to {url!r}: it needs a host and a port, {SCHEME}HOST:PORT")
     return address
+
+
+@dataclass(slots=True)
+class Pace:
+    """How many pictures a second were done, between the first and the last."""
+
+    pictures: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
+
+    def done(self, now_s: float) -> None:
+        """One more picture is done."""
+        self.first_s = now_s if self.pictures == 0 else self.first_s
+        self.last_s = now_s
+        self.pictures += 1
+
+    @property
+    def fps(self) -> float:
+        """0 where there is nothing to compare."""
+        return (self.pictures - 1) / (self.last_s - self.first_s) if self.last_s > self.first_s else 0.0
+
+
+def peak_memory_mib() -> float:
+    """Of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def base_digest(state: SceneState) -> str:
@@ -77,6 +107,7 @@ class SendingEnd:
     fast: bool
     digests: dict[int, str] | None = None
     counts: Counter[str] = field(default_factory=Counter)
+    pace: Pace = field(default_factory=Pace)
     began_s: float = 0.0
     now_s: float = 0.0
     acknowledged: int = -1
@@ -92,6 +123,7 @@ class SendingEnd:
                 self.digests[frame.slot] = base_digest(step.state)
             self.packetiser.push(step.units, self.now_s)
             self._exchange()
+            self.pace.done(self.clock.now_s())
         self._drain()
 
     def _wait_for(self, frame: Frame) -> None:
@@ -186,7 +218,8 @@ def _print_sent(name: str, remote: Address, end: SendingEnd) -> None:
         "source": name, "to": str(remote), "frames": end.counts["frames"], "skipped": end.counts["skipped"],
         "cuts": end.counts["cut"], "datagrams": stats.sent, "bytes": stats.sent_bytes,
         "reports": end.counts["reports"], "refresh_requests": end.counts["refresh requests"],
-        "acknowledged_slot": end.acknowledged, "drops": dict(stats.drops),
+        "acknowledged_slot": end.acknowledged, "drops": dict(stats.drops), "fps": end.pace.fps,
+        "peak_memory_mib": peak_memory_mib(),
     }  # fmt: skip
     if end.digests is not None:
         document["digests"] = end.digests
@@ -214,6 +247,7 @@ class ReceivingEnd:
     reassembler: Reassembler = field(default_factory=Reassembler)
     counts: Counter[str] = field(default_factory=Counter)
     levels: Counter[str] = field(default_factory=Counter)
+    pace: Pace = field(default_factory=Pace)
     heard_s: float | None = None
     reported_s: float = float("-inf")
     last_pts: int = -1
@@ -248,6 +282,10 @@ class ReceivingEnd:
         self._report(self.session, now_s)
         for shown in self.session.due(now_s):
             self._show(shown)
+            if (
+                shown.frame.slot <= self.session.decoder.newest_slot
+            ):  # after the last one the picture is only held
+                self.pace.done(self.clock.now_s())
 
     def _take(self, datagram: Datagram) -> None:
         for unit in self.reassembler.push(datagram):
@@ -268,7 +306,9 @@ class ReceivingEnd:
             return
         stream, settings = unit.config, self.config.receiver
         size = (stream.coded_height, stream.coded_width)
-        painter = open_painter(settings.decoder, settings.steps, settings.device, stream.seed, size)
+        painter = open_painter(
+            settings.decoder, settings.steps, settings.device, stream.seed, size, settings.threads
+        )
         self.session = ReceiverSession(settings, painter, self.clock)
         # Who joins late starts with the frame that follows, not with the stream's first.
         self.session.playout = Playout(settings.playout_delay_ms / 1e3, next_slot=unit.slot)
@@ -310,6 +350,9 @@ def receive_udp(
     ChannelError when no stream came.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+    settings = config.receiver
+    # Loads the libraries now, so that the stream's first pictures need not wait for them, and says what is missing.
+    open_painter(settings.decoder, settings.steps, settings.device, 0, LIKELY_SIZE, settings.threads)
     with closing(UdpTransport(parse_address(listen))) as transport:
         end = ReceivingEnd(config, out, transport, SystemClock(), {} if digests else None)
         console.print(f"listening on {transport.local}", markup=False)
@@ -330,7 +373,8 @@ def _print_received(out: Path, local: Address, end: ReceivingEnd) -> None:
         "file": str(out), "frames": end.counts["frames"], "concealed": end.counts["concealed"],
         "late": end.counts["late"], "levels": dict(end.levels), "datagrams": stats.datagrams,
         "bytes": stats.received_bytes, "damaged_units": decoder.counts["damaged"], "anchors": decoder.counts["anchor"],
-        "digest_mismatches": len(decoder.mismatches), "drops": dict(stats.drops),
+        "digest_mismatches": len(decoder.mismatches), "drops": dict(stats.drops), "fps": end.pace.fps,
+        "paced_frames": end.pace.pictures, "peak_memory_mib": peak_memory_mib(),
     }  # fmt: skip
     if end.digests is not None:
         document["digests"] = end.digests

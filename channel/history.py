@@ -18,13 +18,17 @@ class _Sent:
 
 
 class SentHistory:
-    """Pieces of the datagrams of the last `window_s` seconds, bounded in number and bytes."""
+    """Pieces of the datagrams of the last `window_s` seconds, bounded in number and bytes.
+
+    A piece that was sent several times belongs to the datagram that held it last: the loss of an earlier one is no news.
+    """
 
     def __init__(self, window_s: float, max_datagrams: int = 1024, max_bytes: int = 512 * 1024) -> None:
         self._window_s = window_s
         self._max_datagrams = min(max_datagrams, SEQ_MODULUS // 2)
         self._max_bytes = max_bytes
         self._sent: OrderedDict[int, _Sent] = OrderedDict()
+        self._last_seq: dict[Piece, int] = {}
         self._bytes = 0
 
     def remember(self, seq: int, pieces: Sequence[Piece], now_s: float) -> None:
@@ -34,22 +38,26 @@ class SentHistory:
             return
         size = sum(piece.payload_bytes for piece in kept)
         self._sent[seq % SEQ_MODULUS] = _Sent(now_s, size, kept)
+        self._last_seq.update(dict.fromkeys(kept, seq % SEQ_MODULUS))
         self._bytes += size
         self.forget_old(now_s)
 
     def forget_old(self, now_s: float) -> None:
         """Drop what is beyond the bounds."""
         while self._sent and self._too_much(next(iter(self._sent.values())), now_s):
-            _, oldest = self._sent.popitem(last=False)
-            self._bytes -= oldest.size_bytes
+            self.take(next(iter(self._sent)))
 
     def take(self, seq: int) -> tuple[Piece, ...]:
         """The pieces of datagram `seq`, once: what is sent again is remembered under its new number."""
-        sent = self._sent.pop(seq % SEQ_MODULUS, None)
+        seq %= SEQ_MODULUS
+        sent = self._sent.pop(seq, None)
         if sent is None:
             return ()
         self._bytes -= sent.size_bytes
-        return sent.pieces
+        taken = tuple(piece for piece in sent.pieces if self._last_seq.get(piece) == seq)
+        for piece in taken:
+            del self._last_seq[piece]
+        return taken
 
     def _too_much(self, oldest: _Sent, now_s: float) -> bool:
         return (

@@ -21,12 +21,16 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field
 
 from channel.composer import Builder, Composer
+from channel.flight import Flight
 from channel.history import SentHistory
 from channel.pacing import TokenBucket
 from channel.pieces import Account, Cutting, Piece, cut_unit
 from common.datagram import HEADER_BYTES, MAX_DATAGRAM_BYTES, MAX_UNIT_BYTES, SEQ_MODULUS, pack_datagram
 from common.queues import DropCounter, Drops
 from common.types import EncodedUnit, Feedback, UnitKind
+
+_PROBES = 2
+"""During a run of losses everything is sent again so often, to find its end soon."""
 
 _TIME_TOLERANCE_S = 1e-6
 """A poll at the very instant of a deadline must count as reaching it."""
@@ -45,6 +49,9 @@ class PacketiserConfig(BaseModel):
     idle_ms : silence after which anchor, copy and repair pieces get a datagram of their own
     burst_ms : how much unused rate can be saved up
     retransmit_share : part of `rate_bps` that retransmissions may use
+    retransmit_burst_ms : how much of that part can be saved up
+    retransmit_overdraft_ms : how much of the whole rate frames that are sent again may use beyond that
+    probe_ms : pause between the copies of what is sent again during a run of losses
     retransmit_window_ms : age after which nothing is sent again
     residual_debt_ms : a residual waits while frames have overdrawn the rate by more than this
     residual_max_age_ms : a residual older than this is dropped
@@ -63,6 +70,9 @@ class PacketiserConfig(BaseModel):
     idle_ms: float = Field(50, ge=0)
     burst_ms: float = Field(200, ge=0)
     retransmit_share: float = Field(0.3, ge=0, le=1)
+    retransmit_burst_ms: float = Field(3000, ge=0)
+    retransmit_overdraft_ms: float = Field(600, ge=0)
+    probe_ms: float = Field(15, ge=0)
     retransmit_window_ms: float = Field(1000, ge=0)
     residual_debt_ms: float = Field(500, ge=0)
     residual_max_age_ms: float = Field(200, ge=0)
@@ -95,10 +105,14 @@ class PacketiserStats:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A piece in a queue, since when (or, for `later`, from when on)."""
+    """A piece in a queue, since when (or, for `later` and `resend`, from when on).
+
+    echo : number of the report that asked for it
+    """
 
     since_s: float
     piece: Piece
+    echo: int | None = None
 
 
 class _Queue:
@@ -112,9 +126,9 @@ class _Queue:
     def __bool__(self) -> bool:
         return bool(self.items)
 
-    def offer(self, pieces: Iterable[tuple[float, Piece]]) -> bool:
+    def offer(self, pieces: Iterable[tuple[float, Piece]], echo: int | None = None) -> bool:
         """Add all of `pieces` (time, piece), or none when they do not fit (False)."""
-        added = [_Waiting(since_s, piece) for since_s, piece in pieces]
+        added = [_Waiting(since_s, piece, echo) for since_s, piece in pieces]
         added_bytes = sum(entry.piece.wire_bytes for entry in added)
         if self.size_bytes + added_bytes > self._max_bytes:
             return False
@@ -140,13 +154,13 @@ class Packetiser:
         self._config = config
         self._bucket = TokenBucket(config.rate_bps, config.burst_ms / 1000, MAX_DATAGRAM_BYTES)
         self._resend_bucket = TokenBucket(
-            config.rate_bps * config.retransmit_share, config.burst_ms / 1000, MAX_DATAGRAM_BYTES
+            config.rate_bps * config.retransmit_share, config.retransmit_burst_ms / 1000, MAX_DATAGRAM_BYTES
         )
         self._urgent, self._later, self._residual, self._anchor, self._resend = (
             _Queue(config.max_queue_bytes) for _ in range(5)
         )
         self._history = SentHistory(config.retransmit_window_ms / 1000)
-        self._echo = 0
+        self._flight = Flight()
         self._next_seq = 0
         self._next_unit_id = 0
         self._last_sent_s = float("-inf")
@@ -197,15 +211,26 @@ class Packetiser:
 
     def on_feedback(self, feedback: Feedback, now_s: float) -> None:
         """Queue again what the receiver misses and can still use."""
-        self._echo = feedback.sequence
         self._good_slot = feedback.last_slot
         self._history.forget_old(now_s)
         for seq in feedback.missing:
-            for piece in self._history.take(seq):
-                if piece.protection is not None and not piece.protection.lose():
-                    continue
-                if self._useful(piece) and not self._resend.offer([(now_s, piece)]):
-                    self._drops.add("queue_full")
+            self._send_again(seq, [now_s], feedback.sequence)
+        copies_s = [now_s + copy * self._config.probe_ms / 1000 for copy in range(_PROBES)]
+        for seq in self._flight.reported(feedback.highest_seq, now_s):
+            self._send_again(seq, copies_s)
+
+    def _send_again(self, seq: int, times_s: Sequence[float], echo: int | None = None) -> None:
+        """Queue what datagram `seq` held, and the receiver still needs, once for each of `times_s`.
+
+        echo : number of the report that asked for it, None where none did
+        """
+        waiting = {entry.piece for entry in self._resend.items}
+        for piece in self._history.take(seq):
+            if piece in waiting or (piece.protection is not None and not piece.protection.lose()):
+                continue
+            wanted_s = times_s if piece.protection is None else times_s[:1]  # its repairs are copies enough
+            if self._useful(piece) and not self._resend.offer(((time_s, piece) for time_s in wanted_s), echo):
+                self._drops.add("queue_full")
 
     @property
     def stats(self) -> PacketiserStats:
@@ -255,18 +280,29 @@ class Packetiser:
         """Whether the oldest urgent piece has waited long enough, or there is a datagram full of them."""
         waiting = [queue.items[0].since_s for queue in (self._urgent, self._residual) if queue]
         full = self._urgent.size_bytes >= self._config.max_datagram_bytes - HEADER_BYTES
-        return bool(waiting) and (full or self._reached(min(waiting) + self._config.hold_ms / 1000, now_s))
+        hold_s = 0.0 if self._flight.silent else self._config.hold_ms / 1000  # company would be lost as well
+        return bool(waiting) and (full or self._reached(min(waiting) + hold_s, now_s))
 
     def _place_resends(self, composer: Composer, now_s: float) -> None:
-        while self._resend and self._resend_bucket.level_bytes > 0:
-            entry = self._resend.pop()
+        waiting = []
+        for entry in sorted(
+            self._resend.items, key=lambda entry: (entry.piece.kind == UnitKind.ANCHOR, entry.since_s)
+        ):
             if now_s - entry.since_s > self._config.retransmit_window_ms / 1000:
                 self._drops.add("resend_late")
+            elif not self._reached(entry.since_s, now_s) or not self._may_resend(entry.piece):
+                waiting.append(entry)
             elif self._useful(entry.piece):
                 builder = composer.place(entry.piece)
                 builder.resent.append(entry.piece)
-                builder.echo = self._echo
+                builder.echo = entry.echo if builder.echo is None else builder.echo
                 self._resend_bucket.spend(entry.piece.wire_bytes)
+        self._resend.keep(waiting)
+
+    def _may_resend(self, piece: Piece) -> bool:
+        """Whether there is rate for it. Frames may overdraw: until they arrive the picture stands still."""
+        overdraft = 0.0 if piece.kind == UnitKind.ANCHOR else self._config.retransmit_overdraft_ms
+        return self._resend_bucket.level_bytes > -self._config.rate_bps / 8 * overdraft / 1000
 
     def _place_urgent(self, composer: Composer) -> None:
         for entry in sorted(self._urgent.items, key=lambda entry: entry.piece.kind):
@@ -313,6 +349,7 @@ class Packetiser:
         self._next_seq = (seq + 1) % SEQ_MODULUS
         datagram = pack_datagram(seq, [piece.record for piece in builder.pieces], builder.echo)
         self._history.remember(seq, builder.pieces, now_s)
+        self._flight.sent(seq, now_s)
         self._bucket.spend(len(datagram))
         self._last_sent_s = now_s
         self._datagrams += 1

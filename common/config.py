@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic_core import ErrorDetails
 
 from common.errors import ConfigError, UsageError
+from common.types import GuideCodec
 
 MIN_SIDE_PX, MAX_SIDE_PX = 16, 4096
 """What the stream can carry."""
@@ -66,7 +67,12 @@ def parse_size(text: str) -> Size | Literal["auto"]:
     match = _SIZE.fullmatch(text.strip())
     if not match:
         raise UsageError(f"size {text!r} is not understood: write WIDTHxHEIGHT, for example 512x512, or auto")
-    size = Size(int(match[1]), int(match[2]))
+    return check_size(int(match[1]), int(match[2]))
+
+
+def check_size(width: int, height: int) -> Size:
+    """The size itself; UsageError if the stream cannot carry it."""
+    size = Size(width, height)
     if any(not MIN_SIDE_PX <= side <= MAX_SIDE_PX for side in size):
         raise UsageError(
             f"size {size} is not possible: each side must be {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels"
@@ -81,6 +87,10 @@ def _bitrate_in(value: object) -> int:
 
 def _size_in(value: object) -> Size | Literal["auto"]:
     return parse_size(str(value))
+
+
+def _auto_is_none(value: object) -> object:
+    return None if value == "auto" else value
 
 
 def _integer_in(value: object) -> object:
@@ -130,12 +140,12 @@ class StreamSettings(_Section):
 class GuideSettings(_Section):
     """[guide]: the small picture of every frame."""
 
-    codec: Literal["svtav1"] = "svtav1"
-    """Video codec of the guide."""
+    codec: GuideCodec = "av1"
+    """Video codec of the guide: av1, vp9 or h264 (README, "Guide codecs")."""
     scale: Annotated[Literal["auto", 1, 2, 4, 8], BeforeValidator(_integer_in)] = "auto"
     """Coded size over guide size; "auto" leaves it to the rate controller."""
-    preset: int = Field(10, ge=0, le=13)
-    """SVT-AV1 speed preset; higher is faster."""
+    preset: Annotated[int | None, BeforeValidator(_auto_is_none)] = Field(None, ge=0, le=13)
+    """Speed preset of the guide's encoder, on SVT-AV1's scale; higher is faster; "auto" (None) goes by the size."""
 
 
 class AnchorSettings(_Section):
@@ -164,7 +174,9 @@ class SemanticsSettings(_Section):
     enabled: bool = True
     """Send label maps at all."""
     rate_hz: float = Field(3.0, gt=0.0, le=60.0)
-    """Label maps per second; motion carries them in between."""
+    """Label maps per second at most; motion carries them in between."""
+    max_share: float = Field(0.02, gt=0.0, le=1.0)
+    """Largest part of the rate that label maps may take; a dear map makes the next one wait longer."""
 
 
 class ResidualSettings(_Section):
@@ -236,7 +248,7 @@ class Config(_Section):
 
 def load_config(path: Path | None, overrides: Sequence[str]) -> Config:
     """Defaults, changed by a TOML file, changed by `section.key=value` texts in order; raises ConfigError."""
-    settings = _read_toml(path) if path else {}
+    settings = _read_sections(path) if path else {}
     for text in overrides:
         section, key, value = _split_override(text)
         settings.setdefault(section, {})[key] = value
@@ -246,13 +258,18 @@ def load_config(path: Path | None, overrides: Sequence[str]) -> Config:
         raise ConfigError("; ".join(_explain(detail, settings) for detail in error.errors())) from error
 
 
-def _read_toml(path: Path) -> dict[str, dict[str, Any]]:
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The values of a TOML file; `what` names it in the ConfigError for one that cannot be read."""
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
+        raise ConfigError(f"cannot read {what} {path}: {error.strerror}") from error
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
-        raise ConfigError(f"configuration {path} is not valid TOML: {error}") from error
+        raise ConfigError(f"{what} {path} is not valid TOML: {error}") from error
+
+
+def _read_sections(path: Path) -> dict[str, dict[str, Any]]:
+    settings = read_toml(path, "configuration")
     for name, value in settings.items():
         if not isinstance(value, dict):
             raise ConfigError(

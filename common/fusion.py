@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from common.motion import Int32
+from common.motion import Int16, Int32, filtered
 from common.tables import RELIABILITY, STEPS
 from common.types import Picture, Plane
 
@@ -23,16 +23,26 @@ CELL = 8  # reliability is decided per 8x8 luma samples
 NEAR = np.array([-7, 56, 17, -2], np.int16)
 
 
-def _double(plane: NDArray[np.int16], axis: int) -> NDArray[np.int16]:
+def _double(plane: Int16, axis: int) -> Int16:
     """Twice the samples along `axis`: bicubic, edge-replicated, centres aligned."""
-    moved = np.moveaxis(plane, axis, 0)
-    length = moved.shape[0]
-    padded = np.concatenate([moved[:1], moved[:1], moved, moved[-1:], moved[-1:]])
-    shift = [padded[k : k + length] for k in range(5)]
-    out = np.empty((2 * length, *moved.shape[1:]), np.int16)
-    out[0::2] = (shift[0] * NEAR[3] + shift[1] * NEAR[2] + shift[2] * NEAR[1] + shift[3] * NEAR[0] + 32) >> 6
-    out[1::2] = (shift[1] * NEAR[0] + shift[2] * NEAR[1] + shift[3] * NEAR[2] + shift[4] * NEAR[3] + 32) >> 6
-    return np.moveaxis(out, 0, axis)
+    padded = np.pad(plane, _border(2, axis), "edge")
+    shift = [_cut(padded, k, plane.shape[axis], axis) for k in range(5)]
+    pair = filtered(shift[:4], NEAR[::-1]), filtered(shift[1:], NEAR)
+    return np.stack(pair, axis + 1).reshape(_longer(plane, 2, axis))
+
+
+def _border(width: int, axis: int) -> list[tuple[int, int]]:
+    """What `np.pad` is to add on both sides along one of two axes."""
+    return [(width, width) if a == axis else (0, 0) for a in (0, 1)]
+
+
+def _cut(plane: Int16, first: int, length: int, axis: int) -> Int16:
+    return plane[first : first + length] if axis == 0 else plane[:, first : first + length]
+
+
+def _longer(plane: Int16, times: int, axis: int) -> list[int]:
+    """Shape of a plane with `times` as many samples along `axis`."""
+    return [size * times if a == axis else size for a, size in enumerate(plane.shape)]
 
 
 def upsample_plane(plane: Plane, scale: int) -> Plane:
@@ -83,21 +93,24 @@ def _box3(values: Int32) -> Int32:
     return out
 
 
-def _cell_sums(values: Int32, cell: int) -> Int32:
+def _cell_sums(values: Plane, cell: int) -> Int32:
     rows, cols = values.shape[0] // cell, values.shape[1] // cell
-    out: Int32 = values.reshape(rows, cell, cols, cell).sum(axis=(1, 3), dtype=np.int32)
+    lines = values.reshape(rows, cell, values.shape[1]).sum(axis=1, dtype=np.int32)
+    out: Int32 = lines.reshape(rows, cols, cell).sum(axis=2, dtype=np.int32)
     return out
+
+
+def _distance(a: Plane, b: Plane) -> Plane:
+    """|a - b|."""
+    return np.maximum(a, b) - np.minimum(a, b)
 
 
 def cell_features(warped: Plane, guide: Plane, guide_up: Plane, scale: int) -> tuple[Int32, Int32]:
     """What decides reliability, per 8x8 cell, int32 [H/8, W/8] each, in sixteenths of a luma step:
     disagreement of the low-passed warped anchor with the guide (over 3x3 cells), and mean |w - g|."""
-    low = downsample_plane(warped, scale).astype(np.int32)
-    cell = CELL // scale
-    disagreement = _box3(_cell_sums(np.abs(low - guide.astype(np.int32)), cell)) * 16 // (9 * cell * cell)
-    difference = (
-        _cell_sums(np.abs(warped.astype(np.int32) - guide_up.astype(np.int32)), CELL) * 16 // (CELL * CELL)
-    )
+    low, cell = downsample_plane(warped, scale), CELL // scale
+    disagreement = _box3(_cell_sums(_distance(low, guide), cell)) * 16 // (9 * cell * cell)
+    difference = _cell_sums(_distance(warped, guide_up), CELL) * 16 // (CELL * CELL)
     return disagreement, difference
 
 
@@ -111,25 +124,28 @@ def reliability(warped: Plane, guide: Plane, guide_up: Plane, scale: int) -> NDA
     return RELIABILITY[_classes(disagreement), _classes(difference)]
 
 
-def _spread(weights: NDArray[np.int16], axis: int) -> NDArray[np.int16]:
+def _spread(weights: Int16, axis: int) -> Int16:
     """Linear interpolation from cell centres to the 8 samples of each cell along `axis`, times 16."""
-    moved = np.moveaxis(weights, axis, 0)
-    before = np.concatenate([moved[:1], moved[:-1]])
-    after = np.concatenate([moved[1:], moved[-1:]])
-    out = np.empty((moved.shape[0], CELL, *moved.shape[1:]), np.int16)
+    padded = np.pad(weights, _border(1, axis), "edge")
+    before, after = (_cut(padded, k, weights.shape[axis], axis) for k in (0, 2))
+    steps = []
     for k in range(CELL):
         other, share = (before, 7 - 2 * k) if k < 4 else (after, 2 * k - 7)
-        out[:, k] = moved * np.int16(16 - share) + other * np.int16(share)
-    return np.moveaxis(out.reshape(-1, *moved.shape[1:]), 0, axis)
+        steps.append(weights * np.int16(16 - share) + other * np.int16(share))
+    return np.stack(steps, axis + 1).reshape(_longer(weights, CELL, axis))
 
 
 def blend(warped: Picture, guide_up: Picture, weights: NDArray[np.int16]) -> Picture:
     """guide + weight * (warped - guide), weights [H/8, W/8] in 0..64 spread smoothly over the samples."""
     smooth = (_spread((_spread(weights, 0) + np.int16(8)) >> 4, 1) + np.int16(8)) >> 4
+    halved = smooth[::2, ::2].copy()
     planes = []
-    for over, under, weight in zip(
-        warped.planes, guide_up.planes, (smooth, smooth[::2, ::2], smooth[::2, ::2]), strict=True
-    ):
+    for over, under, weight in zip(warped.planes, guide_up.planes, (smooth, halved, halved), strict=True):
         low = under.astype(np.int16)
-        planes.append((low + ((weight * (over - low) + np.int16(32)) >> 6)).astype(np.uint8))
+        mixed = over - low
+        mixed *= weight
+        mixed += np.int16(32)
+        mixed >>= 6
+        mixed += low
+        planes.append(mixed.astype(np.uint8))
     return Picture(*planes)

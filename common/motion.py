@@ -7,7 +7,10 @@ CPU and GPU, give the same bits; `common.motion_torch` repeats the warp for tens
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from common.entropy import AdaptiveTable, RangeReader, RangeWriter, read_signed, write_signed
@@ -15,6 +18,7 @@ from common.errors import BitstreamError
 from common.types import Picture, Plane
 
 Field = NDArray[np.int16]
+Int16 = NDArray[np.int16]
 Int32 = NDArray[np.int32]
 
 BLOCK = 16
@@ -43,34 +47,52 @@ def warp_plane(plane: Plane, field: Field, eighths: int) -> Plane:
     rows, cols = field.shape[0], field.shape[1]
     block_h, block_w = plane.shape[0] // rows, plane.shape[1] // cols
     vectors = (field.astype(np.int32) * eighths + 4) >> 3  # now in eighth samples of this plane
-    whole, phase = vectors >> 3, vectors & 7
-    y0 = (np.arange(rows, dtype=np.int32) * block_h)[:, None] + whole[..., 0] - 1
-    x0 = (np.arange(cols, dtype=np.int32) * block_w)[None, :] + whole[..., 1] - 1
-    y = np.clip(y0[..., None] + np.arange(block_h + 3, dtype=np.int32), 0, plane.shape[0] - 1)
-    x = np.clip(x0[..., None] + np.arange(block_w + 3, dtype=np.int32), 0, plane.shape[1] - 1)
-    index = y[..., :, None] * np.int32(plane.shape[1]) + x[..., None, :]
-    patch = plane.ravel().take(index.reshape(rows * cols, block_h + 3, block_w + 3))
-    moved = _interpolate(patch, phase.reshape(-1, 2), block_h, block_w)
-    return moved.reshape(rows, cols, block_h, block_w).swapaxes(1, 2).reshape(plane.shape)
+    patch = _patches(plane, vectors >> 3, block_h + 3, block_w + 3)
+    return _interpolate(patch, vectors & 7, block_h, block_w).reshape(plane.shape)
+
+
+def _patches(plane: Plane, whole: Int32, tall: int, wide: int) -> Plane:
+    """What blocks moved by `whole` samples [rows, cols, 2] show, one sample more before them and two after.
+
+    Returns [rows, cols, tall, wide]. Edges are replicated; a block further out than its own size shows only the edge.
+    """
+    rows, cols = whole.shape[0], whole.shape[1]
+    padded = np.pad(plane, ((tall, tall), (wide, wide)), "edge")
+    y = np.arange(rows, dtype=np.int32)[:, None] * (tall - 3) + whole[..., 0] - 1
+    x = np.arange(cols, dtype=np.int32) * (wide - 3) + whole[..., 1] - 1
+    windows = sliding_window_view(padded, (tall, wide))
+    moved: Plane = windows[np.clip(y, -tall, plane.shape[0]) + tall, np.clip(x, -wide, plane.shape[1]) + wide]
+    return moved
 
 
 def _interpolate(patch: Plane, phase: Int32, block_h: int, block_w: int) -> Plane:
-    """Separable 4-tap interpolation of [N, block_h+3, block_w+3] patches at (y, x) phases [N, 2] of 1/8."""
-    out = patch[:, 1 : 1 + block_h, 1 : 1 + block_w].copy()
-    fractional = np.flatnonzero(phase.any(axis=1))
-    if fractional.size == 0:
-        return out
-    source = patch[fractional].astype(np.int16)
-    across, down = TAPS[phase[fractional, 1]], TAPS[phase[fractional, 0]]
-    half = source[:, :, 0:block_w] * across[:, None, None, 0]
-    for tap in (1, 2, 3):
-        half += source[:, :, tap : tap + block_w] * across[:, None, None, tap]
-    half = (half + np.int16(32)) >> 6
-    full = half[:, 0:block_h] * down[:, None, None, 0]
-    for tap in (1, 2, 3):
-        full += half[:, tap : tap + block_h] * down[:, None, None, tap]
-    out[fractional] = np.clip((full + np.int16(32)) >> 6, 0, 255)
-    return out
+    """Separable 4-tap interpolation of [rows, cols, block_h+3, block_w+3] patches at (y, x) phases [rows, cols, 2] of
+    1/8. Returns [rows, block_h, cols, block_w].
+
+    The patches of a row of blocks stand side by side as one strip, so that every operation runs over whole lines;
+    what it computes across the seams is thrown away.
+    """
+    if not phase.any():
+        return patch[:, :, 1 : 1 + block_h, 1 : 1 + block_w].swapaxes(1, 2)
+    rows, cols, tall, wide = patch.shape
+    strip = patch.swapaxes(1, 2).astype(np.int16, order="C").reshape(rows, tall, cols * wide)
+    length = cols * wide - 3
+    across = np.repeat(TAPS.T[:, phase[..., 1]], wide, axis=2)[:, :, None, :length]
+    down = np.repeat(TAPS.T[:, phase[..., 0]], wide, axis=2)[:, :, None, :length]
+    half = filtered([strip[:, :, tap : tap + length] for tap in range(4)], across)
+    out = np.empty((rows, block_h, cols * wide), np.uint8)
+    out[..., :length] = filtered([half[:, tap : tap + block_h] for tap in range(4)], down).clip(0, 255)
+    return out.reshape(rows, block_h, cols, wide)[..., :block_w]
+
+
+def filtered(shifted: Sequence[Int16], taps: Int16) -> Int16:
+    """Sum of four shifted signals, each times its tap (a number or one per sample), over 64 and rounded."""
+    total = shifted[0] * taps[0]
+    for samples, tap in zip(shifted[1:], taps[1:], strict=True):
+        total += samples * tap
+    total += np.int16(32)
+    total >>= 6
+    return total
 
 
 def warp(picture: Picture, field: Field) -> Picture:
@@ -86,7 +108,8 @@ def warp(picture: Picture, field: Field) -> Picture:
 def _block_sums(values: Int32, rows: int, cols: int) -> Int32:
     """Sums over blocks, then over 3x3 neighbouring blocks: [h, w] -> [rows, cols]."""
     height, width = values.shape
-    sums = values.reshape(rows, height // rows, cols, width // cols).sum(axis=(1, 3), dtype=np.int32)
+    lines = values.reshape(rows, height // rows, width).sum(axis=1, dtype=np.int32)
+    sums = lines.reshape(rows, cols, width // cols).sum(axis=2, dtype=np.int32)
     padded = np.pad(sums, 1)
     vertical = padded[:-2] + padded[1:-1] + padded[2:]
     return vertical[:, :-2] + vertical[:, 1:-1] + vertical[:, 2:]

@@ -1,15 +1,17 @@
-"""The five seams. Each has at least two implementations; none is inherited from."""
+"""Four of the five seams. Each has at least two implementations; none is inherited from.
+
+The fifth is `receiver.painter.Painter`: what it takes and gives is known to the receiver alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from common.state import SceneState
     from common.types import Datagram, Frame, Picture
 
 
@@ -32,14 +34,6 @@ class Transport(Protocol):
     def send(self, datagram: bytes, now_s: float) -> None: ...
     def receive(self, now_s: float) -> list[Datagram]: ...
     def close(self) -> None: ...
-
-
-class Synthesizer(Protocol):
-    """Paints a picture from a scene state at one level of the ladder."""
-
-    levels: tuple[str, ...]
-
-    def render(self, state: SceneState, level: str, should_stop: Callable[[], bool]) -> Picture: ...
 
 
 class FrameSink(Protocol):

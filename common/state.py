@@ -23,6 +23,7 @@ from common.fusion import blend, downsample_plane, reliability, upsample
 from common.motion import Field
 from common.residual import Residual, add_residual
 from common.semantics import LabelMap
+from common.sharpen import edge_detail, sharpened
 from common.types import Picture, Plane
 from common.wire import FrameUnit, StreamConfig
 
@@ -64,7 +65,7 @@ class SceneState:
     """What both ends know about the scene after the frame at `slot`.
 
     pts : explicit time stamp of this frame, None where the constant frame rate gives it
-    scale : guide scale; quality : AV1 quantiser of the guide's base pictures
+    scale : guide scale; quality : quantiser (AV1's scale) of the guide's base pictures
     guide : last guide picture, at the coded size / scale, None before the first key frame
     anchor, track : the anchor in use and the motion from it; None without anchor
     pending : (anchor id, motion from the frame that it will show) while an anchor is on its way
@@ -77,6 +78,7 @@ class SceneState:
     pts: int | None
     scale: int
     quality: int
+    sharpness: int
     guide: Picture | None
     anchor: Anchor | None
     track: Track | None
@@ -123,9 +125,9 @@ def initial_state(config: StreamConfig) -> SceneState:
     zero = _zero(config)
     seed = zlib.crc32(repr((config.session, config.coded_width, config.coded_height, config.seed)).encode())
     return SceneState(
-        config=config, slot=-1, pts=None, scale=config.scales[-1], quality=0, guide=None, anchor=None, track=None,
-        pending=None, labels=np.zeros(zero.shape[:2], np.uint8), label_field=zero, motion_tables=motion.default_tables(),
-        label_tables=semantics.default_tables(), digest=seed,
+        config=config, slot=-1, pts=None, scale=config.scales[-1], quality=0, sharpness=0, guide=None, anchor=None,
+        track=None, pending=None, labels=np.zeros(zero.shape[:2], np.uint8), label_field=zero,
+        motion_tables=motion.default_tables(), label_tables=semantics.default_tables(), digest=seed,
     )  # fmt: skip
 
 
@@ -191,6 +193,8 @@ def describe(frame: FrameUnit, followed: SceneState, anchors: Mapping[int, Ancho
 def advance(followed: SceneState, description: SceneDescription) -> SceneState:
     """Step three: the state after the frame, sealed with its digest."""
     state = with_anchor(followed, description.frame, description.anchor)
+    if description.frame.quality is not None:
+        state = replace(state, sharpness=description.frame.sharpness)
     if description.update is not None and state.track is not None:
         field = motion.apply_update(state.track.field, description.update)
         state = replace(
@@ -233,7 +237,8 @@ def _table_bytes(tables: tuple[AdaptiveTable, ...]) -> NDArray[np.int32]:
 def _digest(before: int, state: SceneState) -> int:
     """CRC-32 of everything in the state, chained: equal digests mean equal histories."""
     numbers = np.array(
-        [state.slot, state.scale, state.quality, state.anchor.digest if state.anchor else 0], "<i8"
+        [state.slot, state.scale, state.quality, state.sharpness, state.anchor.digest if state.anchor else 0],
+        "<i8",
     )
     crc = _crc(before, numbers, state.labels, state.label_field.astype("<i2"), state.field.astype("<i2"))
     crc = _crc(crc, _table_bytes(state.motion_tables), _table_bytes(state.label_tables))
@@ -251,7 +256,7 @@ def _digest(before: int, state: SceneState) -> int:
 class Composition:
     """The deterministic base picture and what it was made of; all pictures at the coded size.
 
-    base : guide and warped anchor fused by reliability, plus residual
+    base : sharpened guide and warped anchor fused by reliability, plus residual
     warped : the anchor as it looks now, None without anchor
     guide : the guide, upsampled
     reliability : uint8 [H/8, W/8], 255 = the warped anchor is fully trusted, 0 = not at all
@@ -272,19 +277,28 @@ def compose(state: SceneState, residual: Residual | None = None) -> Composition:
     if state.guide is None:
         raise StateMismatchError("no key frame has been decoded yet")
     guide = upsample(state.guide, state.scale)
+    base = sharpen(guide, state)
     rows, cols = state.labels.shape
     if state.anchor is not None and state.scale > 1:
         warped: Picture | None = motion.warp(state.anchor.picture, state.field)
         assert warped is not None
         weights = reliability(warped.y, state.guide.y, guide.y, state.scale)
-        base = blend(warped, guide, weights)
+        base = blend(warped, base, weights)
     else:
-        warped, base, weights = None, guide, np.zeros((2 * rows, 2 * cols), np.int16)
+        warped, weights = None, np.zeros((2 * rows, 2 * cols), np.int16)
     mask = np.zeros((rows, cols), np.uint8)
     if residual is not None:
         base, mask = add_residual(base, residual), residual.mask.astype(np.uint8)
     trust = np.minimum(weights * 4, 255).astype(np.uint8)
     return Composition(base, warped, guide, trust, mask, state.labels_now())
+
+
+def sharpen(guide_up: Picture, state: SceneState) -> Picture:
+    """The upsampled guide with its luma sharpened as the state says."""
+    if not state.sharpness or state.scale == 1 or state.guide is None:
+        return guide_up
+    detail = edge_detail(state.guide.y, guide_up.y, state.scale, state.quality)
+    return replace(guide_up, y=sharpened(guide_up.y, detail, state.sharpness))
 
 
 def picture_digest(picture: Picture) -> int:

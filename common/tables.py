@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import zlib
+from importlib.resources import files
 
 import numpy as np
+from numpy.typing import NDArray
+
+
+def _asset(name: str) -> NDArray[np.int8]:
+    with files("common").joinpath("assets", name).open("rb") as file:
+        table: NDArray[np.int8] = np.load(file, allow_pickle=False)
+    return table
+
 
 STEPS = np.array([1, 3, 6, 10, 16, 23, 35, 50, 73, 104, 149, 212, 301, 427, 605], np.int32)
 """Where a cell feature (sixteenths of a luma step) passes to the next of 16 classes: half octaves."""
@@ -36,5 +45,10 @@ guide + weight * (warped - guide) closest to the source. Rows fall with disagree
 a larger difference is mostly detail that the guide lost, so columns rise.
 """
 
-TABLES_HASH = zlib.crc32(STEPS.astype("<i4").tobytes() + RELIABILITY.astype("<i2").tobytes())
+SHARPEN = _asset("sharpen.npy")
+"""Weights of common/sharpen.py, int8 [scale 2, 4, 8; band; class; difference], sixty-fourths, at most 36."""
+
+TABLES_HASH = zlib.crc32(
+    STEPS.astype("<i4").tobytes() + RELIABILITY.astype("<i2").tobytes() + SHARPEN.tobytes()
+)
 """Named in the stream configuration: an end with other tables refuses the stream."""

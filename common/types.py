@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 Plane = NDArray[np.uint8]
 """One picture plane, [H, W] uint8."""
 
+GuideCodec = Literal["av1", "vp9", "h264"]
+"""Video codecs of the guide layer; decoding each is bit-exact by its standard."""
+
 LABEL_CLASSES = 21
 """PASCAL VOC classes of the label map; 0 is background, 15 is person."""
 

@@ -19,7 +19,7 @@ from fractions import Fraction
 
 from common.errors import BitstreamError
 from common.tables import TABLES_HASH
-from common.types import Colour, EncodedUnit, Layer, UnitKind
+from common.types import Colour, EncodedUnit, GuideCodec, Layer, UnitKind
 
 BITSTREAM_VERSION = 1
 MAX_UNIT_BYTES = 1 << 18
@@ -30,6 +30,11 @@ HEADER_BYTES = 6
 _KEY, _DISPOSABLE, _MOTION, _LABELS, _EXTENDED, _GUIDE = 32, 16, 8, 4, 2, 1
 _EXT_PTS, _EXT_MARK, _EXT_ACTIVATE, _EXT_QUALITY, _EXT_DROP_ANCHOR = 1, 2, 4, 8, 16
 _CONFIG_MAGIC = b"SV"
+_CODECS: tuple[GuideCodec, ...] = (
+    "av1",
+    "vp9",
+    "h264",
+)  # by their number in the format byte of CONFIG, above two bits of colour
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class StreamConfig:
     frame_rate : nominal pictures per second
     time_base : seconds per unit of pts
     seed : seed of the receiver's noise, 32 bits
+    guide_codec : codec of the guide; anchors are always AV1 stills
     """
 
     session: int
@@ -50,6 +56,7 @@ class StreamConfig:
     time_base: Fraction
     colour: Colour = Colour()
     seed: int = 0
+    guide_codec: GuideCodec = "av1"
 
     @property
     def coded_width(self) -> int:
@@ -85,7 +92,8 @@ class FrameUnit:
     mark : id of the anchor that this frame's picture will be sent as, or None
     activate : id of the anchor to warp from now on, or None
     drop_anchor : stop using the anchor
-    quality : AV1 quantiser (0..63) of the guide's base pictures when it changed, or None
+    quality : quantiser (0..63, AV1's scale) of the guide's base pictures when it changed, or None
+    sharpness : strength 0..3 of `common.sharpen` from now on; told with the quality, without it 0
     motion, labels, guide : payloads, None where absent
     """
 
@@ -98,6 +106,7 @@ class FrameUnit:
     activate: int | None = None
     drop_anchor: bool = False
     quality: int | None = None
+    sharpness: int = 0
     motion: bytes | None = None
     labels: bytes | None = None
     guide: bytes | None = None
@@ -239,11 +248,15 @@ def pack_frame(frame: FrameUnit, base_digest: int) -> EncodedUnit:
     )
     return EncodedUnit(
         UnitKind.FRAME, frame.slot, data, key=frame.key, disposable=frame.disposable, protect=frame.key,
-        layer_bytes=(
-            (Layer.OVERHEAD, HEADER_BYTES + len(head)), (Layer.MOTION, len(motion)),
-            (Layer.SEMANTICS, len(labels)), (Layer.GUIDE, len(frame.guide or b"")),
-        ),
+        layer_bytes=layers_of(frame, len(data)),
     )  # fmt: skip
+
+
+def layers_of(frame: FrameUnit, total_bytes: int) -> tuple[tuple[Layer, int], ...]:
+    """Bytes of a FRAME of `total_bytes` by layer; header and lengths are overhead."""
+    payloads = (Layer.MOTION, frame.motion), (Layer.SEMANTICS, frame.labels), (Layer.GUIDE, frame.guide)
+    sizes = tuple((layer, len(payload or b"")) for layer, payload in payloads)
+    return (Layer.OVERHEAD, total_bytes - sum(size for _, size in sizes)), *sizes
 
 
 def _pack_extension(frame: FrameUnit) -> bytes:
@@ -253,7 +266,7 @@ def _pack_extension(frame: FrameUnit) -> bytes:
     for value, bit in (
         (frame.mark, _EXT_MARK),
         (frame.activate, _EXT_ACTIVATE),
-        (frame.quality, _EXT_QUALITY),
+        (None if frame.quality is None else frame.sharpness << 6 | frame.quality, _EXT_QUALITY),
     ):
         if value is not None:
             flags, fields = flags | bit, fields + bytes([value])
@@ -276,9 +289,8 @@ def _parse_frame(data: bytes, slot: int) -> FrameUnit:
     pts = cursor.number(5) if extension & _EXT_PTS else None
     mark = cursor.number(1) if extension & _EXT_MARK else None
     activate = cursor.number(1) if extension & _EXT_ACTIVATE else None
-    quality = cursor.number(1) if extension & _EXT_QUALITY else None
-    if quality is not None and quality > 63:
-        raise BitstreamError(f"guide quantiser {quality} is not 0..63")
+    grade = cursor.number(1) if extension & _EXT_QUALITY else None
+    quality, sharpness = (None, 0) if grade is None else (grade & 63, grade >> 6)
     motion = cursor.take(cursor.varint(MAX_UNIT_BYTES)) if flags & _MOTION else None
     labels = cursor.take(cursor.varint(MAX_UNIT_BYTES)) if flags & _LABELS else None
     guide = cursor.rest()
@@ -286,7 +298,7 @@ def _parse_frame(data: bytes, slot: int) -> FrameUnit:
         raise BitstreamError("guide data do not match the frame's flags")
     return FrameUnit(
         slot, bool(flags & _KEY), bool(flags & _DISPOSABLE), scale, pts, mark, activate,
-        bool(extension & _EXT_DROP_ANCHOR), quality, motion, labels, guide or None,
+        bool(extension & _EXT_DROP_ANCHOR), quality, sharpness, motion, labels, guide or None,
     )  # fmt: skip
 
 
@@ -309,9 +321,10 @@ def pack_residual(residual: ResidualUnit, digest: int) -> EncodedUnit:
 
 
 def pack_config(config: StreamConfig, slot: int) -> EncodedUnit:
-    colour = (config.colour.matrix == "bt601") | config.colour.full_range << 1
+    format_ = (config.colour.matrix == "bt601") | config.colour.full_range << 1
+    format_ |= _CODECS.index(config.guide_codec) << 2
     body = (
-        _CONFIG_MAGIC + bytes([BITSTREAM_VERSION, colour]) + slot.to_bytes(4, "big")
+        _CONFIG_MAGIC + bytes([BITSTREAM_VERSION, format_]) + slot.to_bytes(4, "big")
         + config.session.to_bytes(2, "big") + config.seed.to_bytes(4, "big") + TABLES_HASH.to_bytes(4, "big")
         + varint(config.width) + varint(config.height)
         + b"".join(varint(n) for f in (config.frame_rate, config.time_base) for n in (f.numerator, f.denominator))
@@ -326,21 +339,24 @@ def _parse_config(data: bytes) -> ConfigUnit:
     cursor = Cursor(data, HEADER_BYTES)
     if cursor.take(2) != _CONFIG_MAGIC:
         raise BitstreamError("not a stream configuration")
-    version, colour = cursor.number(1), cursor.number(1)
+    version, format_ = cursor.number(1), cursor.number(1)
     if version != BITSTREAM_VERSION:
         raise BitstreamError(f"stream version {version}, this program reads version {BITSTREAM_VERSION}")
+    if format_ >> 2 >= len(_CODECS):
+        raise BitstreamError(f"guide codec {format_ >> 2} is not known to this program: use a newer one")
     slot, session, seed, tables = cursor.number(4), cursor.number(2), cursor.number(4), cursor.number(4)
     if tables != TABLES_HASH:
         raise BitstreamError("the sender uses other constant tables: both ends need the same release")
     width, height = cursor.varint(MAX_SIDE), cursor.varint(MAX_SIDE)
     numbers = [cursor.varint((1 << 31) - 1) for _ in range(4)]
-    if width < 16 or height < 16 or 0 in numbers or colour > 3 or not cursor.done:
+    if width < 16 or height < 16 or 0 in numbers or not cursor.done:
         raise BitstreamError("stream configuration is out of range")
     frame_rate, time_base = Fraction(numbers[0], numbers[1]), Fraction(numbers[2], numbers[3])
     if not 0 < frame_rate <= 1000:
         raise BitstreamError(f"frame rate {frame_rate} is out of range")
-    matrix = Colour("bt601" if colour & 1 else "bt709", bool(colour & 2))
-    return ConfigUnit(StreamConfig(session, width, height, frame_rate, time_base, matrix, seed), slot)
+    colour = Colour("bt601" if format_ & 1 else "bt709", bool(format_ & 2))
+    codec = _CODECS[format_ >> 2]
+    return ConfigUnit(StreamConfig(session, width, height, frame_rate, time_base, colour, seed, codec), slot)
 
 
 def _parse_anchor(data: bytes) -> AnchorUnit:

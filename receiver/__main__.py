@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import Budget, ConfigFile, Decoder, Device, Overrides, Steps, Threads, reported, settings
+from cli import Budget, ConfigFile, Decoder, Device, Digests, Overrides, Steps, Threads, reported, settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -26,9 +26,7 @@ def receive(
     idle_s: Annotated[
         float, typer.Option("--idle-s", help="Stop when a stream was silent for so long.", min=0.1)
     ] = 5.0,
-    digests: Annotated[
-        bool, typer.Option("--digests", help="Add the digest of every base picture to the result.")
-    ] = False,
+    digests: Digests = False,
     threads: Threads = None,
     device: Device = None,
     config: ConfigFile = None,

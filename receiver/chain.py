@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 
-from common.codecs import Av1Decoder
+from common.codecs import Av1Decoder, GuideDecoder
 from common.errors import BitstreamError
 from common.residual import Residual, decode_residual
 from common.state import Anchor, SceneState, advance, describe, follow, guide_size, initial_state
-from common.types import UnitKind
+from common.types import Layer, UnitKind
 from common.wire import (
     AnchorUnit,
     ConfigUnit,
@@ -24,6 +24,7 @@ from common.wire import (
     is_disposable,
     is_key,
     kind_of,
+    layers_of,
     parse_unit,
     slot_near,
 )
@@ -38,6 +39,7 @@ class SceneDecoder:
 
     state : after the newest frame that others build on, None before the first key frame
     counts : units applied and dropped, by kind and reason
+    layers : bytes of the frames applied, by layer
     mismatches : intervals during which frames arrived that could not be applied
     """
 
@@ -45,10 +47,11 @@ class SceneDecoder:
         self.config: StreamConfig | None = None
         self.state: SceneState | None = None
         self.counts: Counter[str] = Counter()
+        self.layers: Counter[Layer] = Counter()
         self.mismatches: list[tuple[float, float]] = []
         self._stalled_s: float | None = None
         self._newest: tuple[int, float] = (-1, 0.0)
-        self._guide: tuple[int, Av1Decoder] | None = None
+        self._guide: tuple[int, GuideDecoder] | None = None
         self._still: Av1Decoder | None = None
         self._anchors: OrderedDict[int, Anchor] = OrderedDict()
         self._waiting: dict[int, bytes] = {}
@@ -161,13 +164,15 @@ class SceneDecoder:
         while len(self._scenes) > _MAX_KEPT:
             self._scenes.popitem(last=False)
         self.counts["frame"] += 1
+        self.layers.update(dict(layers_of(unit, len(data))))
 
-    def _guide_decoder(self, unit: FrameUnit) -> Av1Decoder:
+    def _guide_decoder(self, unit: FrameUnit) -> GuideDecoder:
         assert self.config is not None
         if unit.key and (self._guide is None or self._guide[0] != unit.scale):
             if unit.scale not in self.config.scales:
                 raise BitstreamError(f"guide scale {unit.scale} does not suit this picture size")
-            self._guide = unit.scale, Av1Decoder(*guide_size(self.config, unit.scale))
+            size = guide_size(self.config, unit.scale)
+            self._guide = unit.scale, GuideDecoder(self.config.guide_codec, *size)
         if self._guide is None:
             raise BitstreamError("a guide picture came before any key frame")
         return self._guide[1]

@@ -20,9 +20,10 @@ _MAX_REPEATS = 32
 """So many old numbers in a row, without a single new one, mean a sender that starts over."""
 
 _MAX_GAPS = 512
-_MAX_ASKS = 4
-_RETRY_ROUND_TRIPS = 1.5
-"""Pause after the first ask; n times as long after the n-th, to outlast a burst of losses on the way back."""
+_MAX_ASKS = 8
+_RETRY_ROUND_TRIPS = 0.5
+"""Pause between asks for the same datagram. Shorter than a round trip, since an ask may get lost and a repeated one is
+harmless: a sender sends each datagram again only once."""
 
 _RTT_GAIN = 1 / 8
 """Weight of a new round-trip sample (RFC 6298)."""
@@ -103,17 +104,19 @@ class LossTracker:
     def ask(self, report: int, now_s: float) -> tuple[int, ...]:
         """Sequence numbers (mod 2**16) to ask for in report number `report`, oldest first, at most 32.
 
-        Counts as asked: the same number comes again only after 1.5, 3 and 4.5 more round trips, and not
+        Counts as asked: the same number comes again only after half a round trip, at most eight times, and not
         once the gap is older than `give_up_ms`.
         """
         for number in [n for n, gap in self._gaps.items() if now_s - gap.since_s > self._give_up_s]:
             del self._gaps[number]
         due = [number for number in sorted(self._gaps) if self._is_due(self._gaps[number], now_s)]
+        if any(
+            self._gaps[number].asks == 0 for number in due[:MAX_MISSING]
+        ):  # repeats may have no answer of their own
+            self._asked_at_s[report % 4] = now_s
         for number in due[:MAX_MISSING]:
             self._gaps[number].asks += 1
             self._gaps[number].asked_s = now_s
-        if due:
-            self._asked_at_s[report % 4] = now_s
         return tuple(number % SEQ_MODULUS for number in due[:MAX_MISSING])
 
     def ask_due(self, now_s: float) -> bool:
@@ -128,7 +131,7 @@ class LossTracker:
 
     def _is_due(self, gap: _Gap, now_s: float) -> bool:
         settled = now_s - gap.since_s >= self._reorder_s
-        rested = gap.asks == 0 or now_s - gap.asked_s >= _RETRY_ROUND_TRIPS * gap.asks * self.rtt_s
+        rested = gap.asks == 0 or now_s - gap.asked_s >= _RETRY_ROUND_TRIPS * self.rtt_s
         return settled and rested and gap.asks < _MAX_ASKS and now_s - gap.since_s <= self._give_up_s
 
     def _unwrap(self, seq: int) -> int:

@@ -38,7 +38,7 @@ _COMPOSE_S = 0.005  # composing the base picture comes on top of painting; soon 
 class Shown:
     """One picture as it is shown.
 
-    frame : at the display size; level : what painted it; concealed : nothing arrived for this frame
+    frame : at the display size; level : what painted it; concealed : nothing new arrived, the picture is the last one
     scene : the base picture's parts, None when concealed; uncertainty : uint8 [H/8, W/8] or None
     spent_s : time from the start of work on it; late : that was more than the budget
     """
@@ -57,6 +57,7 @@ class ReceiverSession:
     """One stream. Feed it units; ask it for what is due.
 
     clock : measures how long work takes; `now_s` arguments are stream-side time and may be virtual
+    shown_slot : the frame that was shown last, -1 before any
     """
 
     settings: ReceiverSettings
@@ -68,6 +69,7 @@ class ReceiverSession:
     playout: Playout = field(init=False)
     refresh_asked_s: float = -1e9
     first_arrival_s: float | None = None
+    shown_slot: int = -1
 
     def __post_init__(self) -> None:
         self.timer = StageTimer(self.clock)
@@ -84,6 +86,7 @@ class ReceiverSession:
             self.first_arrival_s = arrival_s
         if self.decoder.config is not stream:  # who joins late does not show what was before
             self.playout = Playout(self.playout.delay_s, None, max(0, self.decoder.newest_slot + 1))
+            self.shown_slot = -1
         elif self.decoder.newest_slot > before:
             self.playout = self.playout.arrived(self._capture_s(self.decoder.newest_slot), arrival_s)
 
@@ -102,9 +105,10 @@ class ReceiverSession:
         self.playout = Playout(self.playout.delay_s, self.playout.fastest_s, slot + 1)
         began_s = self.clock.now_s()
         deadline_s = None if self.settings.budget_ms is None else began_s + self.settings.budget_ms / 1e3
-        state = self.decoder.scene_at(slot)
+        state = self._newest_to_show(slot)
         if state is None:
             return self._concealed(slot, began_s)
+        self.shown_slot = state.slot
         with self.timer.stage("base picture"):
             scene = compose(state, self.decoder.residual_of(state))
         level = self._level(began_s, deadline_s)
@@ -124,6 +128,11 @@ class ReceiverSession:
             now_s - began_s,
             late,
         )
+
+    def _newest_to_show(self, slot: int) -> SceneState | None:
+        """This very frame, or one before it that came too late for its own time: late is better than frozen."""
+        state = self.decoder.scene_at(slot) or self.decoder.latest_before(slot)
+        return state if state is not None and state.slot > self.shown_slot else None
 
     def refresh_wanted(self, now_s: float) -> bool:
         """Whether to ask for a key frame: the state is lost, or a stall lasts. Rate-limited."""
@@ -187,7 +196,8 @@ class ReceiverSession:
     def _framed(self, picture: Picture, slot: int, state: SceneState | None) -> Frame:
         config = self.decoder.config
         assert config is not None
-        pts = state.pts if state is not None and state.pts is not None else config.pts_of(slot)
+        own = state.pts if state is not None and state.slot == slot else None
+        pts = config.pts_of(slot) if own is None else own
         even = config.width + config.width % 2, config.height + config.height % 2
         return Frame(crop(picture, *even), pts, config.time_base, slot, config.colour)
 

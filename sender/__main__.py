@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from cli import Bitrate, ConfigFile, Overrides, Seed, SizeOption, Threads, reported, settings
+from cli import (
+    Bitrate,
+    ConfigFile,
+    Digests,
+    Input,
+    Overrides,
+    Seconds,
+    Seed,
+    SizeOption,
+    Threads,
+    reported,
+    settings,
+)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -15,26 +27,17 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @reported
 def send(
     to: Annotated[str, typer.Option("--to", help="Where the receiver listens.", metavar="udp://HOST:PORT")],
-    source: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[SOURCE]", help="File, folder, camera:0, -, or nothing for the built-in clip."
-        ),
-    ] = None,
+    source: Input = None,
     bitrate: Bitrate = None,
     size: SizeOption = None,
-    seconds: Annotated[
-        float | None, typer.Option("--seconds", help="Stop after this much of the source.")
-    ] = None,
+    seconds: Seconds = None,
     realtime: Annotated[
         bool,
         typer.Option(
             "--realtime/--fast", help="Each frame at its own time, or as fast as the receiver keeps up."
         ),
     ] = True,
-    digests: Annotated[
-        bool, typer.Option("--digests", help="Add the digest of every base picture to the result.")
-    ] = False,
+    digests: Digests = False,
     seed: Seed = None,
     threads: Threads = None,
     config: ConfigFile = None,

@@ -21,6 +21,7 @@ from common.motion import refine, warp, zero_field
 from common.state import SceneState, Track, compose
 from common.types import Picture
 from common.wire import AnchorUnit
+from sender.coded import Speed, preset_for
 from sender.rate import measured_complexity
 from sender.svtav1 import SvtAv1Encoder
 
@@ -133,9 +134,10 @@ def decide(
 
 
 def encode_anchor(
-    picture: Picture, slot: int, anchor_id: int, budget_bytes: float, frame_rate: Fraction, preset: int
+    picture: Picture, slot: int, anchor_id: int, budget_bytes: float, frame_rate: Fraction, speed: Speed
 ) -> AnchorUnit:
     """An AV1 still of about `budget_bytes`: one trial, one correction."""
+    preset = preset_for(speed, picture.width, picture.height)
     encoder = SvtAv1Encoder(picture.width, picture.height, frame_rate, preset)
     try:
         quantiser = 44

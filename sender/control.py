@@ -81,9 +81,7 @@ class RateKeeper:
         if self._may_rescale and scale != self.guide.scale:
             self.rate = rescaled(self.rate, self.guide.scale, scale)
             self._open(scale)
-        size = still_size(
-            source, self.guide.scale, _TRIAL_Q, self.config.frame_rate, self.settings.guide.preset
-        )
+        size = still_size(source, self.config, self.guide.scale, _TRIAL_Q, self.settings.guide.preset)
         _, *rest = self.rate.complexity
         self.rate = replace(
             self.rate, complexity=(measured_complexity(size, _TRIAL_Q), rest[0], rest[1], rest[2])

@@ -1,17 +1,31 @@
-"""The guide layer: the whole picture, small, every frame; AV1 in low-delay mode at scale 1, 1/2, 1/4 or 1/8."""
+"""The guide layer: the whole picture, small, every frame; a video codec in low-delay mode at scale 1, 1/2, 1/4 or 1/8.
+
+AV1 unless the settings say VP9 or H.264. The encoders share one interface and one quantiser scale (sender/coded.py),
+so that rate control need not know which is at work.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from common.codecs import Av1Decoder
+from common.codecs import GuideDecoder
 from common.fusion import downsample
 from common.state import guide_size
-from common.types import Picture
+from common.types import GuideCodec, Picture
 from common.wire import StreamConfig
+from sender.coded import MAX_QP, CodedPicture, GuideEncoder, Speed, preset_for
+from sender.libvpx import Vp9Encoder
 from sender.rate import OFFSET, ROLES, RateState, RateTarget, Role, measured_complexity, settled
-from sender.svtav1 import MAX_QP, CodedPicture, SvtAv1Encoder
+from sender.svtav1 import SvtAv1Encoder
+from sender.x264 import X264Encoder
+
+ENCODERS: dict[GuideCodec, Callable[[int, int, Fraction, int], GuideEncoder]] = {
+    "av1": SvtAv1Encoder,
+    "vp9": Vp9Encoder,
+    "h264": X264Encoder,
+}
+"""Open an encoder for width, height, frame rate and speed preset."""
 
 _PROBE_Q = 58
 
@@ -19,11 +33,12 @@ _PROBE_Q = 58
 class GuideCoder:
     """Encoder and decoder of the guide at one scale; a new scale is a new session."""
 
-    def __init__(self, config: StreamConfig, scale: int, preset: int) -> None:
+    def __init__(self, config: StreamConfig, scale: int, speed: Speed) -> None:
         width, height = guide_size(config, scale)
         self.scale = scale
-        self._encoder = SvtAv1Encoder(width, height, config.frame_rate, preset)
-        self._decoder = Av1Decoder(width, height)
+        preset = preset_for(speed, width, height)
+        self._encoder = ENCODERS[config.guide_codec](width, height, config.frame_rate, preset)
+        self._decoder = GuideDecoder(config.guide_codec, width, height)
 
     @property
     def role(self) -> Role:
@@ -42,18 +57,17 @@ class GuideCoder:
         self._encoder.close()
 
 
-def still_size(picture: Picture, scale: int, quantiser: int, frame_rate: Fraction, preset: int) -> int:
+def still_size(picture: Picture, config: StreamConfig, scale: int, quantiser: int, speed: Speed) -> int:
     """Bytes of `picture` as a key picture at `scale`: one trial in a session of its own (2-8 ms at 512x512)."""
-    small = downsample(picture, scale)
-    encoder = SvtAv1Encoder(small.width, small.height, frame_rate, preset)
+    coder = GuideCoder(config, scale, speed)
     try:
-        return len(encoder.encode(small, quantiser, key=True).data)
+        return len(coder.encode(picture, quantiser, key=True).data)
     finally:
-        encoder.close()
+        coder.close()
 
 
 def probe(
-    pictures: Sequence[Picture], config: StreamConfig, target: RateTarget, preset: int
+    pictures: Sequence[Picture], config: StreamConfig, target: RateTarget, speed: Speed
 ) -> tuple[int, RateState]:
     """Look at the first pictures of a stream to find the finest guide scale that the rate can feed.
 
@@ -62,7 +76,7 @@ def probe(
     """
     state = RateState()
     for scale in config.scales:
-        state = _measure(pictures, config, scale, preset)
+        state = _measure(pictures, config, scale, speed)
         inter = (
             sum(
                 2 ** (state.complexity[role] - min(MAX_QP, _PROBE_Q + OFFSET[role]) / 8.5) + 28
@@ -76,8 +90,8 @@ def probe(
     return config.scales[-1], settled(state, target)
 
 
-def _measure(pictures: Sequence[Picture], config: StreamConfig, scale: int, preset: int) -> RateState:
-    coder = GuideCoder(config, scale, preset)
+def _measure(pictures: Sequence[Picture], config: StreamConfig, scale: int, speed: Speed) -> RateState:
+    coder = GuideCoder(config, scale, speed)
     seen: dict[Role, list[float]] = {role: [] for role in Role}
     try:
         for index, picture in enumerate(pictures):

@@ -23,12 +23,13 @@ from common.types import EncodedUnit, Feedback, Frame, Picture, UnitKind
 from common.wire import FrameUnit, StreamConfig, pack_config, pack_frame, pack_residual, parse_unit
 from sender.anchoring import AnchorDesk
 from sender.anchors import AnchorOrder
+from sender.coded import CodedPicture
 from sender.control import RateKeeper
 from sender.cuts import CutState, detect_cut
 from sender.rate import RateTarget, Role
 from sender.residual import choose_residual
+from sender.sharpness import graded
 from sender.side import SideInfo
-from sender.svtav1 import CodedPicture
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,7 @@ class SenderSession:
         self.state = initial_state(self.config)
         self.keeper = RateKeeper(self.config, self.settings, self.target, start_key_s=self.start_key_s)
         self.anchors = AnchorDesk(self.config, self.settings, self.target)
-        semantics = self.settings.semantics
-        self.side = SideInfo(self.analyzer, self.target, semantics.rate_hz if semantics.enabled else 0.0)
+        self.side = SideInfo(self.analyzer, self.target, self.settings.semantics)
 
     def probe(self, frames: Sequence[Frame]) -> None:
         """Choose scale and quantiser from the first frames, before the stream starts (optional)."""
@@ -92,7 +92,7 @@ class SenderSession:
                 plan = self.keeper.plan(source, key)
                 role = Role.KEY if key else self.keeper.guide.role
                 coded = self.keeper.guide.encode(source, plan.quantiser, key)
-            if not plan.send:
+            if coded.disposable and not plan.send:
                 self.keeper.account(role, plan, 0, 0, *self.anchors.take_payment())
                 return Step((), self.state, ("skipped",))
             order = self.order if role is Role.BASE else AnchorOrder()
@@ -144,10 +144,14 @@ class SenderSession:
             slot=frame.slot, key=key, disposable=coded.disposable, scale=self.keeper.guide.scale if key else 0,
             pts=frame.pts if frame.pts != self.config.pts_of(frame.slot) else None,
             mark=self.anchors.next_id if order.launch else None, activate=ready.anchor_id if ready else None,
-            drop_anchor=order.drop and not ready, quality=self._quality(base, key), guide=coded.data,
+            drop_anchor=order.drop and not ready, quality=self._quality(base, key), sharpness=base.sharpness,
+            guide=coded.data,
         )  # fmt: skip
         with self.timer.stage("follow"):
             followed = follow(base, draft, self.keeper.guide.decode(coded.data))
+        if role in (Role.KEY, Role.BASE):
+            with self.timer.stage("sharpness"):
+                draft = graded(draft, source, followed)
         corrected = role is Role.BASE and self.settings.motion.corrections and not order.drop
         if corrected and self.anchors.source is not None and followed.anchor is not None:
             with self.timer.stage("motion"):

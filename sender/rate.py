@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from sender.svtav1 import MAX_QP
+from sender.coded import MAX_QP
 
 
 class Role(IntEnum):
@@ -27,7 +27,7 @@ class Role(IntEnum):
 # Quantiser of each role against the middle one. Measured on the corpus at equal rate: cascading gains 0.1-0.4 dB over
 # one quantiser for all; a good key picture gains up to 0.7 dB on still scenes.
 OFFSET = {Role.KEY: -18, Role.BASE: -8, Role.MIDDLE: 0, Role.DISPOSABLE: 4}
-ROLES = (Role.BASE, Role.DISPOSABLE, Role.MIDDLE, Role.DISPOSABLE)  # by SvtAv1Encoder.position
+ROLES = (Role.BASE, Role.DISPOSABLE, Role.MIDDLE, Role.DISPOSABLE)  # by GuideEncoder.position
 _HALVING = 8.5  # quantiser steps that halve the bytes (above the floor)
 FLOOR_BYTES = 20  # an AV1 picture that changes nothing
 _DEBT_TIME_S = 1.5  # what differs from the plan is put right over this time
@@ -41,6 +41,10 @@ WINDOW_S = 4.0  # the rate is held over any such window; a key picture is a loan
 CUT_KEY_S = 0.2  # after a cut the picture must arrive within 300 ms, so its key must be small
 COARSER_Q, FINER_Q = 61.0, 44.0  # middle quantiser beyond which another guide scale is better
 _COARSER_AFTER_S, _FINER_AFTER_S = 0.7, 2.0  # a starved guide cannot wait; a finer one costs a key picture
+
+
+FILE_KEY_S, LINK_KEY_S = 3.0, 1.0
+"""What the first key picture may take by default, seconds of the rate: nobody waits for a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ class RateTarget:
 class PicturePlan:
     """What to do with the next guide picture.
 
-    send : False to leave a disposable picture out
+    send : False to leave the picture out if it is disposable
     """
 
     quantiser: int

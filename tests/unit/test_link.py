@@ -9,14 +9,14 @@ import pytest
 from benchmarks.link import Link, LinkResult, layer_totals
 from common.clock import SystemClock, VirtualClock
 from common.config import load_config
-from common.types import Frame
-from common.wire import StreamConfig
+from common.types import Frame, UnitKind
+from common.wire import StreamConfig, pack_config
 from receiver.painter import BasePainter
 from receiver.pipeline import ReceiverSession, Shown
 from sender.labels import BlankAnalyzer
 from sender.pipeline import SenderSession, Step
 from sender.rate import RateTarget
-from tests.small_stream import frame
+from tests.small_stream import STREAM, frame, open_session, record
 
 RATE = Fraction(25)
 
@@ -81,3 +81,17 @@ def test_an_anchor_counts_only_as_far_as_it_left() -> None:
     result = LinkResult(layer_bytes=[{"guide": 100, "anchor": 5000}], sent_bytes=400, carried={"anchor": 250})
     totals = layer_totals(result)
     assert (totals["anchor"], totals["overhead"], sum(totals.values())) == (250, 50, 400)
+
+
+def test_a_frame_that_comes_too_late_is_shown_in_the_place_of_a_missing_one() -> None:
+    stream = record(range(4), open_session())
+    units = {unit.slot: unit.data for unit in stream.units if unit.kind is UnitKind.FRAME}
+    config = load_config(None, ["receiver.steps=0", "receiver.budget_ms=none"])
+    session = ReceiverSession(config.receiver, BasePainter(), VirtualClock())
+    session.receive(pack_config(STREAM, 0).data, 0.0)
+    session.receive(units[0], 0.0)
+    assert not session.paint(0).concealed and session.paint(1).concealed
+    session.receive(units[1], 0.1)
+    late = session.paint(2)
+    assert not late.concealed and late.frame.slot == 2 and late.scene is not None
+    assert session.paint(3).concealed  # once is enough

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from sender.coded import MAX_QP
 from sender.rate import (
     FLOOR_BYTES,
     OFFSET,
@@ -27,7 +28,6 @@ from sender.rate import (
     spent,
     wants_scale,
 )
-from sender.svtav1 import MAX_QP
 
 complexities = st.tuples(*[st.floats(5, 24)] * 4)
 states = st.builds(

@@ -18,54 +18,16 @@ from common.types import Feedback, Picture, UnitKind
 from common.wire import ConfigUnit, FrameUnit, is_key, parse_unit
 from sender.anchors import encode_anchor, gain_db
 from sender.guide import GuideCoder, probe, still_size
-from sender.rate import ROLES, RateState, RateTarget, Role
+from sender.rate import RateState, RateTarget
 from sender.residual import choose_residual
-from sender.svtav1 import SvtAv1Encoder
 from sender.updates import FlowEstimator
 from tests.small_stream import SIDE, STREAM, Recording, frame, open_session, record
 
 # --- the guide's encoder -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("side", [64, 128])
-def test_the_encoder_obeys_every_quantiser_without_delay(side: int) -> None:
-    encoder, decoder = SvtAv1Encoder(side, side, Fraction(25)), Av1Decoder(side, side)
-    errors = []
-    for slot, quantiser in enumerate((60, 5, 60, 20, 40)):
-        source = frame(slot, side).picture
-        coded = encoder.encode(source, quantiser, key=True)
-        assert coded.key and not coded.disposable
-        errors.append(float(np.mean((decoder.decode(coded.data).y.astype(float) - source.y) ** 2)))
-    encoder.close()
-    assert errors[1] < errors[3] < errors[4] < min(errors[0], errors[2])
-
-
-def test_the_structure_repeats_every_four_pictures() -> None:
-    """Roles are known before encoding; a key picture takes the place of a base picture and starts again."""
-    coder = GuideCoder(STREAM, 2, preset=12)
-    seen = []
-    for slot in range(16):
-        key = slot in (0, 7)
-        role = Role.KEY if key else coder.role
-        coded = coder.encode(frame(slot).picture, 50, key)
-        assert coded.key == key
-        assert coded.disposable == (role is Role.DISPOSABLE)
-        seen.append(role)
-    coder.close()
-    assert seen[1:7] == [ROLES[place % 4] for place in range(1, 7)]
-    assert seen[8:16] == [ROLES[place % 4] for place in range(1, 9)]
-
-
-def test_pictures_of_another_size_are_refused() -> None:
-    encoder = SvtAv1Encoder(64, 64, Fraction(25))
-    with pytest.raises(ValueError, match="was opened for"):
-        encoder.encode(frame(0).picture, 40)
-    encoder.close()
-    encoder.close()  # closing twice is harmless
-
-
 def test_a_coarser_quantiser_makes_a_smaller_still() -> None:
-    sizes = [still_size(frame(0).picture, 2, quantiser, Fraction(25), 12) for quantiser in (20, 40, 60)]
+    sizes = [still_size(frame(0).picture, STREAM, 2, quantiser, 12) for quantiser in (20, 40, 60)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[2] < sizes[0] / 3
 
@@ -74,7 +36,7 @@ def test_the_probe_chooses_finer_scales_for_higher_rates() -> None:
     pictures = [frame(slot).picture for slot in range(9)]
     scales = []
     for rate_bps in (4_000, 24_000, 2_000_000):
-        scale, state = probe(pictures, STREAM, RateTarget(rate_bps, 25.0), preset=12)
+        scale, state = probe(pictures, STREAM, RateTarget(rate_bps, 25.0), speed=12)
         scales.append(scale)
         assert 1 <= state.quantiser <= 63
     assert scales == sorted(scales, reverse=True)
@@ -251,7 +213,7 @@ def test_a_residual_brings_the_picture_nearer() -> None:
 
 
 def test_the_guide_is_the_picture_made_smaller() -> None:
-    coder = GuideCoder(STREAM, 2, preset=12)
+    coder = GuideCoder(STREAM, 2, speed=12)
     coded = coder.encode(frame(0).picture, 8, key=True)
     small = downsample(frame(0).picture, 2)
     decoded = coder.decode(coded.data)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from common.errors import SourceError, UsageError
 from common.types import Colour, Picture
-from sender.sources import VideoSource, _Timeline, auto_size, fit, open_source, parse_size
+from sender.sources import VideoSource, _Timeline, auto_size, fit, open_source
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CORPUS = REPOSITORY.parent / "shared/corpus/dev"
@@ -244,13 +244,6 @@ def test_fit_always_gives_the_size_padded_to_even(w0: int, h0: int, width: int, 
     picture = fit(planes(w0, h0), width, height)
     assert picture.y.shape == (height + height % 2, width + width % 2)
     assert picture.u.shape == picture.v.shape == (picture.height // 2, picture.width // 2)
-
-
-def test_parse_size() -> None:
-    assert parse_size("512x288") == (512, 288) and parse_size("auto") == "auto"
-    for bad in ("1x1", "4097x17", "16x15", "512", "ax5", "-5x20", "512x288x2", ""):
-        with pytest.raises(UsageError, match="size"):
-            parse_size(bad)
 
 
 @given(st.lists(st.none() | st.integers(-(2**40), 2**40), max_size=30), st.integers(1, 5000))

@@ -1,0 +1,287 @@
+"""`semcast bench recovery`: how soon the picture is back, after a scene cut and after losses.
+
+    clips x conditions x seeds -> Link on virtual time -> Watched -> each cut: recognisable, full detail
+                                                                  -> each run: freezes, mismatches, outages
+
+What the words mean stands in `recovery_report.DEFINITIONS` and in every report. The source's cuts are those that the
+sender's own detector sees; a scene shorter than `MIN_SCENE_S` is not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks.files import open_input, open_sender
+from benchmarks.link import Clip, Link
+from benchmarks.rd_plan import find_clips
+from benchmarks.recovery_report import (
+    CutRow,
+    LossRow,
+    RecoveryReport,
+    print_recovery,
+    requirements,
+    write_recovery,
+)
+from benchmarks.report import versions
+from channel.spec import PacketSpec, parse_channel
+from common.clock import VirtualClock
+from common.config import Config
+from common.errors import SourceError
+from common.quality import ms_ssim, psnr_plane, psnr_yuv
+from common.stats import find_freezes
+from common.types import Frame, Picture
+from receiver.painter import open_painter
+from receiver.pipeline import ReceiverSession, Shown
+from sender.cuts import CutState, detect_cut
+from sender.pipeline import Step
+from sender.sources import VideoSource
+
+MIN_SCENE_S = 0.5
+RECOGNISABLE_SHARE, SOON_S = 0.8, 2.0
+"""Of the median MS-SSIM over so long after the cut."""
+FULL_DETAIL_DB, WHOLE_S = 0.5, 4.0
+"""Below the median PSNR over so long after the cut."""
+OUTAGE_AT_S = 2.0
+NARROW = 2.0
+"""Capacity of the narrow link over the target rate: a key picture has to queue for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One channel. cuts, losses : what is measured on it; random : every seed gives another run"""
+
+    name: str
+    spec: str
+    cuts: bool = False
+    losses: bool = False
+    random: bool = False
+
+    @property
+    def outage_ends_s(self) -> tuple[float, ...]:
+        """When its outages are over."""
+        spec = parse_channel(self.spec)
+        outages = spec.outage if isinstance(spec, PacketSpec) else ()
+        return tuple(outage.start_s + outage.duration_s for outage in outages)
+
+
+def conditions(bitrate_bps: float) -> tuple[Condition, ...]:
+    """The channels of this measurement."""
+    rough = "packet:loss=0.05,{}delay_ms=40,jitter_ms=10"
+    return (
+        Condition("delay", "packet:delay_ms=40", cuts=True),
+        Condition("narrow", f"packet:delay_ms=40,rate_kbps={NARROW * bitrate_bps / 1e3:g},queue_ms=2000", cuts=True),
+        Condition("burst loss", rough.format("burst=3,"), losses=True, random=True),
+        Condition("random loss", rough.format(""), losses=True, random=True),
+        Condition("outage 0.5 s", f"packet:delay_ms=40,outage={OUTAGE_AT_S}+0.5", losses=True),
+        Condition("outage 2 s", f"packet:delay_ms=40,outage={OUTAGE_AT_S}+2", losses=True),
+    )  # fmt: skip
+
+
+# --- one run ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """One picture as it was shown. fresh : not merely the one before it again"""
+
+    frame: Frame
+    picture: Picture
+    shown_s: float
+    fresh: bool
+
+
+@dataclass(slots=True)
+class Watched:
+    """What one run showed, in order.
+
+    mismatches : (start, end) of the times during which the receiver was out of step
+    """
+
+    seen: list[Seen] = field(default_factory=list)
+    mismatches: list[tuple[float, float]] = field(default_factory=list)
+    sent_bytes: int = 0
+
+    @property
+    def fresh_s(self) -> list[float]:
+        """When new pictures were shown."""
+        return [seen.shown_s for seen in self.seen if seen.fresh]
+
+
+def watch(clip: Clip, source: VideoSource, config: Config) -> Watched:
+    """Send `clip`, taken from `source`, over the configured channel on virtual time: work takes no time."""
+    sender, clock = open_sender(source, config), VirtualClock()
+    stream, settings = sender.config, config.receiver
+    size = (stream.coded_height, stream.coded_width)
+    painter = open_painter(
+        settings.decoder, settings.steps, settings.device, stream.seed, size, settings.threads
+    )
+    receiver, watched = ReceiverSession(settings, painter, clock), Watched()
+
+    def on_sent(_: Frame, step: Step) -> None:
+        pass
+
+    def on_shown(frame: Frame, shown: Shown, shown_s: float) -> None:
+        watched.seen.append(Seen(frame, shown.frame.picture, shown_s, not shown.concealed))
+
+    try:
+        result = Link(config, sender, receiver, clock, on_sent, on_shown).run(clip)
+    finally:
+        sender.close()
+    if not watched.seen:
+        raise SourceError(f"{source.name}: no picture came through the link; is the clip too short?")
+    end_s = watched.seen[-1].shown_s
+    stalled_s = receiver.decoder.stalled_for_s(end_s)
+    watched.mismatches = [
+        *receiver.decoder.mismatches,
+        *([(end_s - stalled_s, end_s)] if stalled_s > 0 else []),
+    ]
+    watched.sent_bytes = result.sent_bytes
+    return watched
+
+
+# --- cuts ---------------------------------------------------------------------------------------------------------
+
+
+def scenes(clip: Clip) -> list[tuple[int, int]]:
+    """(first, last + 1) of every scene that a cut begins, as indices of the clip."""
+    state, cuts = CutState(), []
+    for index, frame in enumerate(clip.frames):
+        cut, state = detect_cut(state, frame.picture)
+        cuts += [index] * cut
+    return list(pairwise([*cuts, len(clip.frames)]))
+
+
+def judge_cuts(name: str, condition: str, clip: Clip, watched: Watched) -> Iterator[CutRow]:
+    """Every cut of the clip that begins a scene of some length."""
+    for first, end in scenes(clip):
+        began_s, over_s = clip.frames[first].time_s, clip.frames[end - 1].time_s
+        if over_s - began_s < MIN_SCENE_S:
+            continue
+        scene = [seen for seen in watched.seen if began_s <= seen.frame.time_s <= over_s]
+        after = (_recognisable(scene, clip.frames[first - 1].picture), _full_detail(scene))
+        recognisable_s, full_detail_s = (None if seen is None else seen.shown_s - began_s for seen in after)
+        yield CutRow(
+            clip=name, condition=condition, cut_s=began_s, scene_s=over_s - began_s,
+            recognisable_s=recognisable_s, full_detail_s=full_detail_s,
+        )  # fmt: skip
+
+
+def _recognisable(scene: Sequence[Seen], before: Picture) -> Seen | None:
+    """The first picture that shows the new scene rather than the old one, nearly as well as those soon after it."""
+    soon = _until(scene, SOON_S)
+    likeness = np.array([ms_ssim(seen.frame.picture, seen.picture) for seen in soon])
+    good = likeness >= RECOGNISABLE_SHARE * np.median(likeness)
+    return _first(soon, good & [_shows(seen, before) for seen in soon])
+
+
+def _shows(seen: Seen, before: Picture) -> bool:
+    """Whether a picture is closer to its own source than to `before`."""
+    return psnr_plane(seen.picture.y, seen.frame.picture.y) > psnr_plane(seen.picture.y, before.y)
+
+
+def _full_detail(scene: Sequence[Seen]) -> Seen | None:
+    whole = _until(scene, WHOLE_S)
+    fidelity = np.array([psnr_yuv(seen.frame.picture, seen.picture) for seen in whole])
+    return _first(whole, fidelity >= np.median(fidelity) - FULL_DETAIL_DB)
+
+
+def _until(scene: Sequence[Seen], seconds: float) -> list[Seen]:
+    return [seen for seen in scene if seen.frame.time_s - scene[0].frame.time_s <= seconds]
+
+
+def _first(seen: Sequence[Seen], good: NDArray[np.bool_]) -> Seen | None:
+    return seen[int(np.argmax(good))] if good.any() else None
+
+
+# --- losses -------------------------------------------------------------------------------------------------------
+
+
+def judge_losses(name: str, condition: Condition, seed: int, watched: Watched) -> LossRow:
+    """Freezes and mismatches of one run."""
+    frames = [seen.frame for seen in watched.seen]
+    frame_s = (frames[-1].time_s - frames[0].time_s) / max(1, len(frames) - 1)
+    fresh_s, end_s = watched.fresh_s, watched.seen[-1].shown_s
+    gaps_s = np.diff([*fresh_s, max(end_s, fresh_s[-1])])
+    back_s = [_back_s(fresh_s, over_s) for over_s in condition.outage_ends_s]
+    return LossRow(
+        clip=name, condition=condition.name, seed=seed,
+        kbps=watched.sent_bytes * 8e-3 / (frames[-1].time_s + frame_s),
+        longest_freeze_s=float(gaps_s.max(initial=0.0)), freezes=len(find_freezes(fresh_s, frame_s, end_s)),
+        mismatch_s=max((end - start for start, end in watched.mismatches), default=0.0),
+        back_s=None if None in back_s else max((s for s in back_s if s is not None), default=None),
+    )  # fmt: skip
+
+
+def _back_s(fresh_s: Sequence[float], over_s: float) -> float | None:
+    """From the end of an outage to the first new picture, None if none came."""
+    return next((shown_s - over_s for shown_s in fresh_s if shown_s >= over_s), None)
+
+
+# --- all of it ----------------------------------------------------------------------------------------------------
+
+
+def run_recovery(
+    patterns: Sequence[str], out: Path, config: Config, seconds: float | None = None, seeds: int = 3
+) -> RecoveryReport:
+    """Measure on every clip, write recovery.json and recovery.html to `out`, print tables and JSON.
+
+    patterns : files or patterns, none is the built-in clip; seconds : of each clip; seeds : runs under random losses
+    """
+    cuts: list[CutRow] = []
+    losses: list[LossRow] = []
+    clips = find_clips(patterns, Path())
+    every = conditions(config.stream.bitrate_bps)
+    with Progress(console=Console(stderr=True)) as bar:
+        for found in bar.track(clips, description="clips"):
+            with open_input(found.path, config, seconds) as source:
+                clip = Clip(tuple(source))
+                for condition in every:
+                    _measure(found.name, clip, source, config, condition, seeds, cuts, losses)
+    outages = [condition.name for condition in every if condition.outage_ends_s]
+    report = RecoveryReport(
+        config=config.as_dict(), versions=versions(), conditions={c.name: c.spec for c in every},
+        requirements=requirements(cuts, losses, outages), cuts=cuts, losses=losses,
+    )  # fmt: skip
+    write_recovery(report, out)
+    print_recovery(report)
+    return report
+
+
+def _measure(
+    name: str,
+    clip: Clip,
+    source: VideoSource,
+    config: Config,
+    condition: Condition,
+    seeds: int,
+    cuts: list[CutRow],
+    losses: list[LossRow],
+) -> None:
+    """All runs of one clip under one condition, as far as the clip has anything to show for it."""
+    if len(clip.frames) < 2:
+        raise SourceError(f"{source.name} holds {len(clip.frames)} pictures: name a longer clip")
+    if condition.cuts and not scenes(clip):
+        return
+    if any(clip.frames[-1].time_s < over_s + MIN_SCENE_S for over_s in condition.outage_ends_s):
+        return
+    first = config.stream.seed
+    for seed in range(first, first + (seeds if condition.random else 1)):
+        watched = watch(clip, source, _over(config, condition.spec, seed))
+        if condition.cuts:
+            cuts += judge_cuts(name, condition.name, clip, watched)
+        if condition.losses:
+            losses.append(judge_losses(name, condition, seed, watched))
+
+
+def _over(config: Config, spec: str, seed: int) -> Config:
+    channel = config.channel.model_copy(update={"spec": spec})
+    stream = config.stream.model_copy(update={"seed": seed})
+    return config.model_copy(update={"channel": channel, "stream": stream})

@@ -1,0 +1,90 @@
+"""Tables and targets that several measurements share: as text, for the terminal and for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from rich.table import Table
+
+from benchmarks.report import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """A table as text; every row is as long as `head`."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class Requirement(Model):
+    """One target. ratio : measured over target; `met` where that is on the right side of 1.
+
+    measured, ratio, met are None where the run did not give rise to what the target is about, ratio also where that is 0.
+    where : what the measured value was seen on, where that is not the whole run
+    """
+
+    name: str
+    target: float
+    measured: float | None
+    ratio: float | None
+    met: bool | None
+    where: str | None = None
+
+
+def at_most(name: str, target: float, measured: float | None, where: str | None = None) -> Requirement:
+    """A target that must not be exceeded."""
+    if measured is None:
+        return Requirement(name=name, target=target, measured=None, ratio=None, met=None)
+    return Requirement(
+        name=name,
+        target=target,
+        measured=measured,
+        ratio=measured / target,
+        met=measured <= target,
+        where=where,
+    )
+
+
+def at_least(name: str, target: float, measured: float | None, where: str | None = None) -> Requirement:
+    """A target that must be reached."""
+    upper = at_most(name, target, measured, where)
+    return upper if measured is None else upper.model_copy(update={"met": measured >= target})
+
+
+def worst_at_most(name: str, target: float, seen: Iterable[tuple[float, str]]) -> Requirement:
+    """`at_most` for the largest of (value, where it was seen); nothing seen is not measured."""
+    worst = max(seen, default=None)
+    return at_most(name, target, None) if worst is None else at_most(name, target, *worst)
+
+
+def requirement_table(found: Sequence[Requirement]) -> Cells:
+    """Name, target, measured, ratio, where, verdict."""
+    rows = []
+    for item in found:
+        if item.measured is None:
+            rows.append((item.name, f"{item.target:g}", "not measured", "", "", ""))
+            continue
+        ratio = "" if item.ratio is None else f"{item.ratio:.2f}"
+        numbers = (f"{item.target:g}", f"{item.measured:.3g}", ratio)
+        rows.append((item.name, *numbers, item.where or "", "pass" if item.met else "miss"))
+    return Cells("Requirements", ("requirement", "target", "measured", "ratio", "on", ""), tuple(rows))
+
+
+def rich_table(cells: Cells) -> Table:
+    """For the terminal."""
+    table = Table(*cells.head, title=cells.title, title_justify="left")
+    for row in cells.rows:
+        table.add_row(*row)
+    return table
+
+
+def html_table(cells: Cells) -> str:
+    """For a page; the title is left to the section around it."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in cells.head)
+    rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in cells.rows)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
