@@ -16,6 +16,7 @@ from rich.console import Console
 
 from common.config import Config, load_config
 from common.errors import SemcastError, UsageError
+from common.memory import keep_freed_memory
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -65,10 +66,11 @@ def settings(config: Path | None, overrides: list[str], **options: object) -> Co
 
 
 def reported(command: Callable[..., None]) -> Callable[..., None]:
-    """Expected failures become one line on stderr and an exit code; never a traceback."""
+    """Expected failures become one line on stderr and an exit code, never a traceback; memory is kept for reuse."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
+        keep_freed_memory()
         try:
             command(*args, **kwargs)
         except SemcastError as error:

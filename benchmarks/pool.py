@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
+from common.memory import keep_freed_memory
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -52,6 +54,7 @@ def _begin() -> None:
     """One thread, since there is a process for each core; Ctrl-C is the parent's; gone when the parent is."""
     import cv2
 
+    keep_freed_memory()
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -24,7 +24,7 @@ from common.types import Plane
 
 Float32 = NDArray[np.float32]
 
-ACTIVITIES = np.array([72, 288, 1152, 4608, 18432], np.int32)
+ACTIVITIES = (72.0, 288.0, 1152.0, 4608.0, 18432.0)
 """Sums of squared central differences over 3x3 guide samples at which the next activity class begins."""
 DIRECTIONS = 9  # eight sectors of the doubled gradient angle, and no direction
 CLASSES = (len(ACTIVITIES) + 1) * DIRECTIONS
@@ -58,10 +58,12 @@ def edge_classes(guide: Plane) -> Plane:
     # max + 3/8 min approximates the length of (cosine, sine); directed where it is over half the energy.
     directed = np.maximum(a, b) * 8 + np.minimum(a, b) * 3 > 4 * energy
     sector = _flag(cosine > 0) * np.uint8(4) + _flag(sine > 0) * np.uint8(2) + _flag(a > b)
-    sector[~directed] = DIRECTIONS - 1
-    for limit in ACTIVITIES:
-        sector += _flag(energy >= limit) * np.uint8(DIRECTIONS)
-    return sector
+    activity = _flag(energy >= ACTIVITIES[0]).copy()
+    for limit in ACTIVITIES[1:]:
+        activity += _flag(energy >= limit)
+    sector *= _flag(directed)
+    sector += _flag(~directed) * np.uint8(DIRECTIONS - 1)
+    return activity * np.uint8(DIRECTIONS) + sector
 
 
 def _flag(mask: NDArray[np.bool_]) -> Plane:
@@ -83,8 +85,7 @@ def differences(plane: Plane, scale: int) -> Iterator[Int16]:
         y, x = d * (1 + dy), d * (1 + dx)
         bend = wide[y : y + height, x : x + width] + wide[2 * d - y :, 2 * d - x :][:height, :width]
         bend -= twice
-        np.minimum(bend, CLIP, out=bend)
-        yield np.maximum(bend, -CLIP, out=bend)
+        yield np.clip(bend, -CLIP, CLIP, out=bend)  # far faster than np.minimum with a scalar
 
 
 def edge_detail(guide: Plane, guide_up: Plane, scale: int, quality: int) -> Int16:
@@ -106,8 +107,11 @@ def edge_detail(guide: Plane, guide_up: Plane, scale: int, quality: int) -> Int1
 def sharpened(guide_up: Plane, detail: Int16, strength: int) -> Plane:
     """guide_up + strength / 2 * detail; strength 0..3."""
     shift = _FRACTION_BITS + UNIT_STRENGTH.bit_length() - 1
-    change = (detail * np.int16(strength) + np.int16(1 << (shift - 1))) >> np.int16(shift)
-    return np.clip(guide_up + change, 0, 255).astype(np.uint8)
+    change = detail * np.int16(strength)
+    change += np.int16(1 << (shift - 1))
+    change >>= np.int16(shift)
+    change += guide_up
+    return np.clip(change, 0, 255, out=change).astype(np.uint8)
 
 
 def best_strength(source: Plane, guide_up: Plane, detail: Int16) -> float:
