@@ -68,7 +68,7 @@ class RateKeeper:
         """Whether another guide scale is worth a key frame now."""
         if not self._may_rescale:
             return False
-        wanted = wants_scale(self.rate, self.guide.scale, self.config.scales)
+        wanted = wants_scale(self.rate, self.guide.scale, self.config.scales, self.target)
         affordable = self.rate.debt_bytes < 0.3 * self.target.rate_bps / 8
         return wanted > self.guide.scale or (wanted < self.guide.scale and affordable)
 
@@ -77,7 +77,7 @@ class RateKeeper:
         if not key:
             chosen, self.rate = plan(self.rate, self.guide.role, self.target)
             return chosen
-        scale = wants_scale(self.rate, self.guide.scale, self.config.scales)
+        scale = wants_scale(self.rate, self.guide.scale, self.config.scales, self.target)
         if self._may_rescale and scale != self.guide.scale:
             self.rate = rescaled(self.rate, self.guide.scale, scale)
             self._open(scale)

@@ -264,19 +264,28 @@ def _trust(role: Role, change: float) -> float:
 
 def _strained(state: RateState, target: RateTarget, period_s: float) -> float:
     """Running time for which this scale has been too fine (positive) or too coarse (negative) for the rate."""
-    share = target.picture_bytes - state.overhead_bytes
-    if group_bytes(replace(state, reference_q=0.0), COARSER_Q) > 4 * share:
+    if not _feasible(state, target):
         return max(0.0, state.strained_s) + period_s
     if state.quantiser < FINER_Q:
         return min(0.0, state.strained_s) - period_s
     return 0.0
 
 
-def wants_scale(state: RateState, scale: int, scales: tuple[int, ...]) -> int:
-    """The guide scale to use at the next key frame: coarser when starved, finer when bits are left over."""
+def _feasible(state: RateState, target: RateTarget) -> bool:
+    """Whether the rate can feed this scale at the coarsest quantiser worth having."""
+    share = target.picture_bytes - state.overhead_bytes
+    return group_bytes(replace(state, reference_q=0.0), COARSER_Q) <= 4 * share
+
+
+def wants_scale(state: RateState, scale: int, scales: tuple[int, ...], target: RateTarget) -> int:
+    """The guide scale to use at the next key frame: coarser when starved, finer when bits are left over.
+
+    A starved guide goes at once to the scale that the rate can feed: every step on the way would cost a key picture.
+    """
     at = scales.index(scale)
     if state.strained_s > _COARSER_AFTER_S and at + 1 < len(scales):
-        return scales[at + 1]
+        coarser = scales[at + 1 :]
+        return next((s for s in coarser if _feasible(rescaled(state, scale, s), target)), coarser[-1])
     if state.strained_s < -_FINER_AFTER_S and at > 0:
         return scales[at - 1]
     return scale

@@ -122,12 +122,16 @@ def test_a_change_of_scale_keeps_the_state_legal(state: RateState, before: int, 
 
 def test_the_scale_follows_only_a_lasting_strain() -> None:
     scales = (1, 2, 4)
-    assert wants_scale(RateState(strained_s=0.5), 2, scales) == 2
-    assert wants_scale(RateState(strained_s=-1.0), 2, scales) == 2
-    assert wants_scale(RateState(strained_s=2.0), 2, scales) == 4
-    assert wants_scale(RateState(strained_s=-2.5), 2, scales) == 1
-    assert wants_scale(RateState(strained_s=2.0), 4, scales) == 4
-    assert wants_scale(RateState(strained_s=-2.5), 1, scales) == 1
+    rich, poor = RateTarget(1e6, 25.0), RateTarget(6_000, 25.0)
+    assert wants_scale(RateState(strained_s=0.5), 2, scales, rich) == 2
+    assert wants_scale(RateState(strained_s=-1.0), 2, scales, rich) == 2
+    assert wants_scale(RateState(strained_s=2.0), 2, scales, rich) == 4
+    assert wants_scale(RateState(strained_s=-2.5), 2, scales, rich) == 1
+    assert wants_scale(RateState(strained_s=2.0), 4, scales, rich) == 4
+    assert wants_scale(RateState(strained_s=-2.5), 1, scales, rich) == 1
+    busy = RateState(complexity=(19.0, 17.0, 16.0, 15.0), strained_s=2.0)
+    assert wants_scale(busy, 1, scales, rich) == 2  # at once as far as needed
+    assert wants_scale(busy, 1, scales, poor) == scales[-1]
 
 
 def simulated(target: RateTarget, truth: tuple[float, ...], seconds: float, seed: int) -> list[int]:
