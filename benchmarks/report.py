@@ -250,10 +250,13 @@ def _summary_table(report: Report) -> Table:
 
 
 def _quality_table(quality: Quality) -> Table:
-    table = Table("picture", *METRICS, title="Quality", title_justify="left")
-    for name in ("guide", "base", "output"):
-        figures = [getattr(getattr(quality, name), metric) for metric in METRICS]
-        table.add_row(name, *("-" if value is None else f"{value:.4g}" for value in figures))
+    """A metric a row, so that it fits into a terminal; metrics that nobody could measure are left out."""
+    pictures = ("guide", "base", "output")
+    table = Table("metric", *pictures, title="Quality", title_justify="left")
+    for metric in METRICS:
+        figures = [getattr(getattr(quality, name), metric) for name in pictures]
+        if any(value is not None for value in figures):
+            table.add_row(metric, *("-" if value is None else f"{value:.4g}" for value in figures))
     return table
 
 

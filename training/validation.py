@@ -10,7 +10,7 @@ from torch import Tensor
 
 from receiver.decoder.conditions import LUMA_PHASES, FrameFacts, assemble, to_samples, to_units
 from receiver.decoder.model import TinyBridge
-from receiver.decoder.synth import run_bridge
+from receiver.decoder.synth import Correction, run_bridge
 from training.dataset import Batch, ExampleSet, with_previous
 from training.losses import Features, bands, feature_distance, luma, structure, texture
 
@@ -75,11 +75,12 @@ def validate(
 def _paint(model: TinyBridge, batch: Batch) -> tuple[dict[str, Tensor], float]:
     facts = FrameFacts()
     present = torch.ones(len(batch.truth_later), dtype=torch.bool, device=batch.truth_later.device)
-    before = run_bridge(model, assemble(batch.earlier, torch.float32), 1, facts)
+    alone = Correction(base=0.0)  # the network by itself; a batch mixes guide scales
+    before = run_bridge(model, assemble(batch.earlier, torch.float32), 1, facts, correction=alone)
     assert before is not None
     later = with_previous(batch.later, to_samples(before.prediction.x), present)
     conditions = assemble(later, torch.float32)
-    one, two = (run_bridge(model, conditions, steps, facts) for steps in (1, 2))
+    one, two = (run_bridge(model, conditions, steps, facts, correction=alone) for steps in (1, 2))
     assert one is not None and two is not None
     truth = to_units(batch.truth_later, torch.float32)
     error = torch.nn.functional.avg_pool2d(

@@ -99,16 +99,16 @@ def _mix(seed: int, slot: int) -> int:
     return (h ^ (h >> 31)) >> 1
 
 
-def agree_with_guide(x: Tensor, guide: Tensor, scale: int, weight: float) -> Tensor:
-    """Reconstruction guidance in closed form: x + weight * Up(Down(guide) - Down(x)).
+def agree_with(x: Tensor, known: Tensor, scale: int, weight: float) -> Tensor:
+    """Reconstruction guidance in closed form: x + weight * Up(Down(known) - Down(x)).
 
-    guide : the guide upsampled to the size of x
+    known : the upsampled guide, or the base picture
     scale : how much smaller than the picture the guide was coded (1, 2, 4, 8)
-    weight : 0 leaves x alone, 1 makes every guide pixel exact
+    weight : 0 leaves x alone, 1 makes the mean over every guide pixel that of `known`
     """
     if weight == 0.0:
         return x
-    difference = guide - x
+    difference = known - x
     luma, chroma = difference[:, :LUMA_PHASES], difference[:, LUMA_PHASES:]
     if scale > 1:
         luma = _block_mean(luma.mean(1, keepdim=True), scale // 2).expand_as(luma)

@@ -61,10 +61,12 @@ class Correction:
     """How far the network may leave what was received, each 0 (free) to 1 (exactly as received).
 
     guide : pull of the coded guide on the low-passed output (reconstruction guidance)
+    base : the same pull by the base picture, which is right where the guide is blind; half of it was measured best
     residual : pull of the base picture where residual was received
     """
 
     guide: float = 0.0
+    base: float = 0.5
     residual: float = 1.0
 
 
@@ -178,9 +180,12 @@ def run_bridge(
         return cast(bridge.Prediction, model(z, z.new_full((len(z),), t), conditions, embedded))
 
     def refine(x: Tensor) -> Tensor:
+        scale, fresh = facts.guide_scale, facts.freshness
         if correction.guide:
             guide = conditions.stem[:, 12:18] / UNITS
-            x = bridge.agree_with_guide(x, guide, facts.guide_scale, correction.guide * facts.freshness)
+            x = bridge.agree_with(x, guide, scale, correction.guide * fresh)
+        if correction.base:
+            x = bridge.agree_with(x, conditions.base, scale, correction.base * fresh)
         if correction.residual:
             x = bridge.keep_received(x, conditions.base, conditions.received * correction.residual)
         return x

@@ -139,7 +139,7 @@ def low_pass(x: Tensor, scale: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("scale", [1, 2, 4, 8])
 def test_full_guidance_makes_the_low_pass_equal_to_the_guides(scale: int) -> None:
     x, guide, _ = pictures()
-    pulled = bridge.agree_with_guide(x, guide, scale, 1.0)
+    pulled = bridge.agree_with(x, guide, scale, 1.0)
     for got, wanted in zip(low_pass(pulled, scale), low_pass(guide, scale), strict=True):
         torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
     if scale > 1:
@@ -149,4 +149,4 @@ def test_full_guidance_makes_the_low_pass_equal_to_the_guides(scale: int) -> Non
 
 def test_no_guidance_changes_nothing() -> None:
     x, guide, _ = pictures()
-    assert bridge.agree_with_guide(x, guide, 4, 0.0) is x
+    assert bridge.agree_with(x, guide, 4, 0.0) is x
