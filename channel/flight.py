@@ -2,11 +2,14 @@
 
 A receiver can ask only for what is followed by something that arrives. While a burst of losses lasts nothing does, and
 its reports keep naming the same newest datagram; the time threshold of RFC 9002 (section 6.1.2) says when that is loss.
+A large key picture on a narrow link arrives slowly, which is no loss: a datagram may also take as long as the bytes sent
+before it take at the target rate.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 from common.datagram import SEQ_MODULUS
 
@@ -19,20 +22,33 @@ _RTT_GAIN = 1 / 8
 _MAX_IN_FLIGHT = 1024
 
 
-class Flight:
-    """Sequence numbers sent and not yet reported, with their times; bounded.
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A datagram on its way; queued_bytes : it and what was on its way when it left."""
 
+    seq: int
+    size_bytes: int
+    queued_bytes: int
+    at_s: float
+
+
+class Flight:
+    """Datagrams sent and not yet reported; bounded.
+
+    rate_bps : what the link is taken to carry
     silent : a run of losses goes on, as far as is known
     """
 
-    def __init__(self) -> None:
-        self._sent: deque[tuple[int, float]] = deque(maxlen=_MAX_IN_FLIGHT)
+    def __init__(self, rate_bps: float) -> None:
+        self.rate_bps = rate_bps
+        self._sent: deque[_Sent] = deque(maxlen=_MAX_IN_FLIGHT)
         self._rtt_s = _FIRST_RTT_S
         self.silent = False
 
-    def sent(self, seq: int, now_s: float) -> None:
+    def sent(self, seq: int, size_bytes: int, now_s: float) -> None:
         """Note that datagram `seq` (0..65535) left."""
-        self._sent.append((seq, now_s))
+        queued_bytes = size_bytes + sum(sent.size_bytes for sent in self._sent)
+        self._sent.append(_Sent(seq, size_bytes, queued_bytes, now_s))
 
     def reported(self, highest_seq: int, now_s: float) -> tuple[int, ...]:
         """Take in a report; returns all that is in flight, oldest first, when the oldest of it must be lost.
@@ -43,17 +59,24 @@ class Flight:
         if highest_seq < 0:
             return ()
         latest_s = self._rtt_s
-        while self._sent and self._reaches(highest_seq, self._sent[0][0]):
-            _, sent_s = self._sent.popleft()
-            latest_s, self.silent = now_s - sent_s, False
+        while self._sent and self._reaches(highest_seq, self._sent[0].seq):
+            latest_s, self.silent = now_s - self._sent.popleft().at_s, False
         self._rtt_s += _RTT_GAIN * (latest_s - self._rtt_s)
-        patience = _PATIENCE_AGAIN if self.silent else _PATIENCE
-        if not self._sent or now_s - self._sent[0][1] <= patience * max(self._rtt_s, latest_s):
+        if not self._sent or now_s - self._sent[0].at_s <= self._patience_s(self._sent[0], latest_s):
             return ()
-        lost = tuple(seq for seq, _ in self._sent)
+        lost = tuple(sent.seq for sent in self._sent)
         self._sent.clear()
         self.silent = True
         return lost
+
+    def _patience_s(self, oldest: _Sent, latest_s: float) -> float:
+        """How long the oldest datagram may be on its way; in a run of losses there is no queue to wait for."""
+        round_trip_s = max(self._rtt_s, latest_s)
+        if self.silent:
+            return _PATIENCE_AGAIN * round_trip_s
+        usual_s = 2 * self._rtt_s  # what is on its way anyway, reports come with delay
+        queued_s = 8 * oldest.queued_bytes / self.rate_bps - usual_s
+        return _PATIENCE * round_trip_s + max(0.0, queued_s)
 
     @staticmethod
     def _reaches(highest_seq: int, seq: int) -> bool:

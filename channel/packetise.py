@@ -160,7 +160,7 @@ class Packetiser:
             _Queue(config.max_queue_bytes) for _ in range(5)
         )
         self._history = SentHistory(config.retransmit_window_ms / 1000)
-        self._flight = Flight()
+        self._flight = Flight(config.rate_bps)
         self._next_seq = 0
         self._next_unit_id = 0
         self._last_sent_s = float("-inf")
@@ -177,7 +177,7 @@ class Packetiser:
         if not rate_bps > 0:
             raise ValueError(f"rate must be positive, not {rate_bps}")
         self._config = self._config.model_copy(update={"rate_bps": rate_bps})
-        self._bucket.rate_bps = rate_bps
+        self._bucket.rate_bps = self._flight.rate_bps = rate_bps
         self._resend_bucket.rate_bps = rate_bps * self._config.retransmit_share
 
     def push(self, units: Sequence[EncodedUnit], now_s: float) -> None:
@@ -349,7 +349,7 @@ class Packetiser:
         self._next_seq = (seq + 1) % SEQ_MODULUS
         datagram = pack_datagram(seq, [piece.record for piece in builder.pieces], builder.echo)
         self._history.remember(seq, builder.pieces, now_s)
-        self._flight.sent(seq, now_s)
+        self._flight.sent(seq, len(datagram), now_s)
         self._bucket.spend(len(datagram))
         self._last_sent_s = now_s
         self._datagrams += 1

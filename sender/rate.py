@@ -41,6 +41,7 @@ WINDOW_S = 4.0  # the rate is held over any such window; a key picture is a loan
 CUT_KEY_S = 0.2  # after a cut the picture must arrive within 300 ms, so its key must be small
 COARSER_Q, FINER_Q = 61.0, 44.0  # middle quantiser beyond which another guide scale is better
 _COARSER_AFTER_S, _FINER_AFTER_S = 0.7, 2.0  # a starved guide cannot wait; a finer one costs a key picture
+_IN_NEED_S, _COARSER_IN_NEED_S = 0.5, 0.15  # debt beyond which a starved guide waits only so long
 
 
 FILE_KEY_S, LINK_KEY_S = 3.0, 1.0
@@ -283,7 +284,9 @@ def wants_scale(state: RateState, scale: int, scales: tuple[int, ...], target: R
     A starved guide goes at once to the scale that the rate can feed: every step on the way would cost a key picture.
     """
     at = scales.index(scale)
-    if state.strained_s > _COARSER_AFTER_S and at + 1 < len(scales):
+    in_need = state.debt_bytes > _IN_NEED_S * target.rate_bps / 8
+    patience_s = _COARSER_IN_NEED_S if in_need else _COARSER_AFTER_S
+    if state.strained_s > patience_s and at + 1 < len(scales):
         coarser = scales[at + 1 :]
         return next((s for s in coarser if _feasible(rescaled(state, scale, s), target)), coarser[-1])
     if state.strained_s < -_FINER_AFTER_S and at > 0:

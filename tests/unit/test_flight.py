@@ -9,9 +9,9 @@ RTT_S = 0.1
 
 def flight(count: int, first: int = 0) -> Flight:
     """Datagrams every 50 ms from second 0."""
-    made = Flight()
+    made = Flight(1e6)
     for index in range(count):
-        made.sent((first + index) % 65536, 0.05 * index)
+        made.sent((first + index) % 65536, 100, 0.05 * index)
     return made
 
 
@@ -36,11 +36,11 @@ def test_a_run_that_goes_on_is_found_sooner_and_an_arrival_ends_it() -> None:
     made = flight(2)
     made.reported(0, 0.1)
     assert made.reported(0, 0.17) == (1,)
-    made.sent(2, 0.17)
+    made.sent(2, 100, 0.17)
     assert made.reported(0, 0.26) == (2,)  # before a whole round trip
-    made.sent(3, 0.26)
+    made.sent(3, 100, 0.26)
     assert made.reported(3, 0.36) == () and not made.silent
-    made.sent(4, 0.36)
+    made.sent(4, 100, 0.36)
     assert made.reported(3, 0.45) == ()
 
 
@@ -54,3 +54,12 @@ def test_numbers_wrap_and_old_reports_change_nothing() -> None:
 
 def test_before_the_first_arrival_nothing_is_judged() -> None:
     assert flight(3).reported(-1, 9.0) == ()
+
+
+def test_a_large_picture_may_take_as_long_as_the_rate_needs() -> None:
+    made = Flight(24_000)
+    for seq in range(3):
+        made.sent(seq, 1200, 0.0)  # 0.4 s each at that rate
+    assert made.reported(0, 0.3) == ()
+    assert made.reported(0, 0.6) == ()
+    assert made.reported(0, 1.1) == (1, 2)
