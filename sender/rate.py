@@ -41,7 +41,7 @@ WINDOW_S = 4.0  # the rate is held over any such window; a key picture is a loan
 CUT_KEY_S = 0.2  # after a cut the picture must arrive within 300 ms, so its key must be small
 COARSER_Q, FINER_Q = 61.0, 44.0  # middle quantiser beyond which another guide scale is better
 _COARSER_AFTER_S, _FINER_AFTER_S = 0.7, 2.0  # a starved guide cannot wait; a finer one costs a key picture
-_IN_NEED_S, _COARSER_IN_NEED_S = 0.5, 0.15  # debt beyond which a starved guide waits only so long
+_IN_NEED_S, _COARSER_IN_NEED_S = 0.6, 0.3  # debt beyond which a starved guide waits only so long
 
 
 FILE_KEY_S, LINK_KEY_S = 3.0, 1.0
