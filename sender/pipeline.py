@@ -26,7 +26,7 @@ from sender.anchors import AnchorOrder
 from sender.coded import CodedPicture
 from sender.control import RateKeeper
 from sender.cuts import CutState, detect_cut
-from sender.rate import RateTarget, Role
+from sender.rate import RateTarget, Role, told_quality
 from sender.residual import choose_residual
 from sender.sharpness import graded
 from sender.side import SideInfo
@@ -169,7 +169,7 @@ class SenderSession:
 
     def _quality(self, base: SceneState, key: bool) -> int | None:
         """The guide's quantiser, told when it changed enough to matter to fusion and decoder."""
-        now = round(self.keeper.rate.quantiser)
+        now = told_quality(self.keeper.rate)
         return now if key or abs(now - base.quality) >= 4 else None
 
     def _config_due(self, slot: int) -> list[EncodedUnit]:

@@ -130,6 +130,12 @@ def group_bytes(state: RateState, quantiser: float) -> float:
     return total + refinement_bytes(state.complexity[Role.KEY], state.reference_q, base)
 
 
+def told_quality(state: RateState) -> int:
+    """The quantiser to tell the receiver: the middle one, or the finer one that a still scene keeps from its key."""
+    kept = state.reference_q - OFFSET[Role.BASE] if state.reference_q > 0 else state.quantiser
+    return round(_clip(min(state.quantiser, kept)))
+
+
 def _solve(cost: Callable[[float], float], budget_bytes: float) -> float:
     """The finest quantiser in 1..63 whose falling `cost` is within the budget (bisection)."""
     low, high = 1.0, float(MAX_QP)

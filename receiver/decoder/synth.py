@@ -61,12 +61,15 @@ class Correction:
     """How far the network may leave what was received, each 0 (free) to 1 (exactly as received).
 
     guide : pull of the coded guide on the low-passed output (reconstruction guidance)
-    base : the same pull by the base picture, which is right where the guide is blind; half of it was measured best
+    base : the same pull by the base picture, which is right where the guide is blind
+    detail : pull of the base picture on everything. Measured on development clips, base 0.5 and detail 0.3 make the
+        output better than the base picture in PSNR, MS-SSIM and feature distance alike
     residual : pull of the base picture where residual was received
     """
 
     guide: float = 0.0
     base: float = 0.5
+    detail: float = 0.3
     residual: float = 1.0
 
 
@@ -184,8 +187,9 @@ def run_bridge(
         if correction.guide:
             guide = conditions.stem[:, 12:18] / UNITS
             x = bridge.agree_with(x, guide, scale, correction.guide * fresh)
-        if correction.base:
-            x = bridge.agree_with(x, conditions.base, scale, correction.base * fresh)
+        x = bridge.agree_with(x, conditions.base, scale, correction.base * fresh)
+        if correction.detail:
+            x = torch.lerp(x, conditions.base, correction.detail)
         if correction.residual:
             x = bridge.keep_received(x, conditions.base, conditions.received * correction.residual)
         return x

@@ -26,6 +26,7 @@ from sender.rate import (
     rescaled,
     settled,
     spent,
+    told_quality,
     wants_scale,
 )
 
@@ -170,3 +171,9 @@ def test_a_hopeless_rate_leaves_out_disposable_pictures_only() -> None:
     roles = [Role.KEY] + [ROLES[k % 4] for k in range(len(sizes) - 1)]
     left_out = {role for role, size in zip(roles, sizes, strict=True) if not size}
     assert left_out == {Role.DISPOSABLE}
+
+
+def test_a_still_scene_is_told_as_good_as_its_key_picture() -> None:
+    assert told_quality(RateState(quantiser=63.0, reference_q=44.0)) == 53
+    assert told_quality(RateState(quantiser=50.0, reference_q=60.0)) == 50
+    assert told_quality(RateState(quantiser=50.0)) == 50
