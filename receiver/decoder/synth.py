@@ -40,6 +40,9 @@ UNCERTAINTY_PER_LEVEL = 4.0
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
+FLAT = 2
+"""Range of the luma, in sample steps, of a picture that shows nothing."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Painted:
@@ -150,6 +153,8 @@ class BridgeSynthesizer:
             case "base":
                 return Painted(composition.base, None, 0)
             case "bridge1" | "bridge2" | "bridge4":
+                if np.ptp(composition.base.y) <= FLAT:  # a fade to black: there is nothing to paint
+                    return Painted(composition.base, None, 0)
                 return self._bridge(composition, facts, int(level[-1]), should_stop)
         raise ConfigError(f"unknown decoder level {level!r}: use one of {', '.join(LEVELS)}")
 
