@@ -36,7 +36,7 @@ from receiver.jitter import Playout
 from receiver.painter import open_painter
 from receiver.pipeline import ReceiverSession, Shown
 from receiver.reassembly import Reassembler
-from receiver.sinks import Ffv1Sink
+from receiver.sinks import BackgroundSink, Ffv1Sink
 from sender.pipeline import SenderSession
 
 SCHEME = "udp://"
@@ -243,7 +243,7 @@ class ReceivingEnd:
     clock: Clock
     digests: dict[int, str] | None = None
     session: ReceiverSession | None = None
-    sink: Ffv1Sink | None = None
+    sink: BackgroundSink | None = None
     reassembler: Reassembler = field(default_factory=Reassembler)
     counts: Counter[str] = field(default_factory=Counter)
     levels: Counter[str] = field(default_factory=Counter)
@@ -312,7 +312,7 @@ class ReceivingEnd:
         self.session = ReceiverSession(settings, painter, self.clock)
         # Who joins late starts with the frame that follows, not with the stream's first.
         self.session.playout = Playout(settings.playout_delay_ms / 1e3, next_slot=unit.slot)
-        self.sink = Ffv1Sink(self.out, stream.frame_rate, stream.time_base, stream.colour)
+        self.sink = BackgroundSink(Ffv1Sink(self.out, stream.frame_rate, stream.time_base, stream.colour))
 
     def _report(self, session: ReceiverSession, now_s: float) -> None:
         if now_s - self.reported_s < REPORT_S and not self.reassembler.ask_due(now_s):

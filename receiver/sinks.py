@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -241,6 +243,39 @@ class Mp4Sink(_FileSink):
         # Fragments of at most 48 frames while recording (playable when cut), one ordinary index at the end.
         encoding = _Encoding("mp4", codec, options, {"movflags": "hybrid_fragmented+frag_keyframe"})
         super().__init__(_Recording(path, encoding, frame_rate, time_base, colour))
+
+
+class BackgroundSink:
+    """Records on a thread of its own, so that encoding takes no time from painting; pictures stay in order.
+
+    Errors of the recording come out of a later `show`, or of `close`.
+    """
+
+    _MAX_WAITING = 8
+    """Pictures that may wait; a slower disk than that holds `show` up instead of filling the memory."""
+
+    def __init__(self, sink: _FileSink) -> None:
+        self._sink = sink
+        self._worker = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
+
+    def show(self, frame: Frame) -> None:
+        """Hand one picture over."""
+        while self._waiting and (self._waiting[0].done() or len(self._waiting) >= self._MAX_WAITING):
+            self._waiting.popleft().result()
+        self._waiting.append(self._worker.submit(self._sink.show, frame))
+
+    def close(self) -> None:
+        """Record what waits and complete the file."""
+        self._worker.shutdown()
+        while self._waiting:
+            self._waiting.popleft().result()
+        self._sink.close()
+
+    def abandon(self) -> None:
+        """Stop without completing the file."""
+        self._worker.shutdown(cancel_futures=True)
+        self._sink.abandon()
 
 
 class SideBySideSink:

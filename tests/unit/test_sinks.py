@@ -11,7 +11,7 @@ import pytest
 
 from common.errors import CodecError, SinkError
 from common.types import Colour, Frame, Picture
-from receiver.sinks import Ffv1Sink, MemorySink, Mp4Sink, NullSink, SideBySideSink
+from receiver.sinks import BackgroundSink, Ffv1Sink, MemorySink, Mp4Sink, NullSink, SideBySideSink
 from sender.sources import open_source
 
 RATE, TICK, COLOUR = Fraction(25), Fraction(1, 25), Colour()
@@ -183,3 +183,23 @@ def test_memory_and_null_sinks() -> None:
     memory.close()
     null.close()
     assert [frame.slot for frame in memory.frames] == [0, 1, 2] and null.count == 3
+
+
+def test_a_background_recording_is_the_same_and_its_errors_come_out(tmp_path: Path) -> None:
+    sent = frames(20)
+    for name in ("plain", "background"):
+        recording = Ffv1Sink(tmp_path / f"{name}.mkv", RATE, TICK, COLOUR)
+        sink = recording if name == "plain" else BackgroundSink(recording)
+        for frame in sent:
+            sink.show(frame)
+        sink.close()
+    with open_source(str(tmp_path / "plain.mkv")) as a, open_source(str(tmp_path / "background.mkv")) as b:
+        for one, other in zip(a, b, strict=True):
+            assert np.array_equal(one.picture.y, other.picture.y) and one.pts == other.pts
+    broken = BackgroundSink(Ffv1Sink(tmp_path / "broken.mkv", RATE, TICK, COLOUR))
+    broken.show(sent[1])
+    broken.show(sent[0])
+    with pytest.raises(SinkError, match="does not come after"):
+        broken.close()
+    broken.abandon()
+    assert not (tmp_path / "broken.mkv").exists()
