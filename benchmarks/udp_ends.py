@@ -262,8 +262,8 @@ class ReceivingEnd:
                 silent = self.heard_s is not None and now_s - self.heard_s > idle_s
                 if silent or (seconds is not None and now_s - began_s > seconds):
                     break
-                self._turn(now_s)
-                _wait(self.transport, TICK_S)
+                if not self._turn(now_s):  # painting took its time: the next picture may be due already
+                    _wait(self.transport, TICK_S)
 
     def close(self) -> None:
         """Show what is still waiting and complete the recording."""
@@ -273,19 +273,22 @@ class ReceivingEnd:
             self._show(self.session.paint(self.session.playout.next_slot))
         self.sink.close()
 
-    def _turn(self, now_s: float) -> None:
+    def _turn(self, now_s: float) -> bool:
+        """Take in what came and show what is due; False where nothing was."""
         for datagram in self.transport.receive(now_s):
             self.heard_s = now_s
             self._take(datagram)
         if self.session is None or self.replaced:
-            return
+            return False
         self._report(self.session, now_s)
-        for shown in self.session.due(now_s):
+        due = self.session.due(now_s)
+        for shown in due:
             self._show(shown)
             if (
                 shown.frame.slot <= self.session.decoder.newest_slot
             ):  # after the last one the picture is only held
                 self.pace.done(self.clock.now_s())
+        return bool(due)
 
     def _take(self, datagram: Datagram) -> None:
         for unit in self.reassembler.push(datagram):

@@ -180,8 +180,9 @@ def assemble(observation: Observation, dtype: torch.dtype) -> Conditions:
 
 def _enlarge(cells: Tensor, factor: int) -> Tensor:
     """[N,h,w] -> [N,h*factor,w*factor,6], each value repeated."""
-    rows = cells[..., None].repeat_interleave(PICTURE_CHANNELS, -1).repeat_interleave(factor, 2)
-    return rows.repeat_interleave(factor, 1)
+    n, h, w = cells.shape
+    spread = cells[:, :, None, :, None, None].expand(n, h, factor, w, factor, PICTURE_CHANNELS)
+    return spread.reshape(n, h * factor, w * factor, PICTURE_CHANNELS)
 
 
 def _severity(scalars: Tensor) -> Tensor:
