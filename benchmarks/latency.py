@@ -108,7 +108,7 @@ def measure_latency(
 
     ends : what two processes reached, for the report
     """
-    torch.set_num_threads(config.receiver.threads)
+    torch.set_num_threads(config.sender.threads)  # of one end alone: its requirements are for one thread
     clock = SystemClock()
     clip = Clip(tuple(source))
     if len(clip.frames) < 2:

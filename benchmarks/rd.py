@@ -85,7 +85,9 @@ def run_rd(
 def our_configs(plan: RdPlan, path: Path | None, overrides: Sequence[str]) -> list[Config]:
     """Settings of our system, one for each rate."""
     texts = [*plan.set, *overrides, f"stream.size={plan.size}"]
-    return [load_config(path, [*texts, f"stream.bitrate_bps={rate}"]) for rate in plan.rates]
+    return [
+        load_config(path, ["receiver.threads=1", *texts, f"stream.bitrate_bps={rate}"]) for rate in plan.rates
+    ]
 
 
 # --- what there is to do ------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ The result is a frozen value. A name that does not exist is refused together wit
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -197,6 +198,10 @@ class ChannelSettings(_Section):
     """Repair packets per source packet for units worth protecting."""
 
 
+def _cores() -> int:
+    return max(1, min(4, os.cpu_count() or 1))
+
+
 class ReceiverSettings(_Section):
     """[receiver]: decoding and showing."""
 
@@ -210,8 +215,8 @@ class ReceiverSettings(_Section):
     """A frame is shown this long after its capture at the earliest."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the decoder runs."""
-    threads: Threads = 1
-    """Processor threads of the decoder."""
+    threads: Threads = Field(default_factory=_cores)
+    """Processor threads of the decoder; by default one for each core, up to four."""
 
 
 class SenderSettings(_Section):
