@@ -1,7 +1,7 @@
 """Edge-directed sharpening of the upsampled guide, at no bits: integers only, part of the base picture.
 
     guide --gradients over 3x3--> class (6 activities x 9 directions)      per guide sample
-    upsampled guide --8 second differences--> x weights of the class --> detail      per luma sample
+    upsampled guide --4 second differences--> x weights of the class --> detail      per luma sample
     upsampled guide + strength * detail --> sharpened guide
 
 Bicubic upsampling is soft across edges and ragged along them; what repairs it depends on the edge's direction and on

@@ -19,9 +19,7 @@ import numpy as np
 from common.codecs import TEMPORAL_DELIMITER, strip_delimiter
 from common.errors import CodecError
 from common.types import Picture
-from sender.coded import MAX_QP, CodedPicture, bundled_library, check_picture
-
-__all__ = ["MAX_QP", "SvtAv1Encoder"]
+from sender.coded import CodedPicture, bundled_library, check_picture
 
 _KEY_PICTURE = 3
 _NON_REFERENCE = 4

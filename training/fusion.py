@@ -25,8 +25,9 @@ from common.fusion import CELL, cell_features, downsample, downsample_plane, ups
 from common.motion import refine, warp, zero_field
 from common.tables import STEPS
 from common.types import Picture
+from sender.coded import MAX_QP
 from sender.rate import OFFSET, ROLES, Role
-from sender.svtav1 import MAX_QP, SvtAv1Encoder
+from sender.svtav1 import SvtAv1Encoder
 from training.clips import list_clips, read_clip
 
 SIDE, FRAMES, LOOK_AT = 512, 50, (3, 8, 14, 22, 30, 38, 46)

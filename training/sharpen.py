@@ -21,15 +21,15 @@ from common.fusion import upsample_plane
 from common.sharpen import BANDS, CLASSES, REACH, STEPS, differences, edge_classes
 from common.types import Picture, Plane
 from common.wire import StreamConfig
+from sender.coded import MAX_QP
 from sender.guide import GuideCoder
 from sender.rate import OFFSET, Role
-from sender.svtav1 import MAX_QP
 from training.clips import ClipFrames, list_clips, read_clip
 
 SIDE, FRAMES, LOOK_AT = 512, 26, (14, 21, 25)
 QUANTISERS = (34, 44, 52, 60)
 """One in each band."""
-PRESET = 10
+PRESET = 10  # one for all scales, so that the fit does not depend on how speed is chosen
 _TAPS = len(STEPS)
 _KEPT = 0.4  # share of the samples that are looked at
 _RIDGE = 2e-3
