@@ -226,15 +226,18 @@ def train_labels_command(
     clips: Annotated[Path, typer.Option("--clips", help="Folder of video files.")],
     teacher: Annotated[Path, typer.Option("--teacher", help="Teacher network, .tflite, 21 classes.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for weights, card and checkpoints.")],
-    minutes: Annotated[float, typer.Option("--minutes")] = 15.0,
+    minutes: Annotated[float, typer.Option("--minutes")] = 60.0,
     resume: Annotated[bool, typer.Option("--resume")] = False,
     device: Annotated[str, typer.Option("--device")] = "auto",
     seed: Annotated[int, typer.Option("--seed")] = 0,
+    frames: Annotated[int, typer.Option("--frames", help="Of each clip, shown to the teacher.")] = 24,
+    dev: Annotated[Path | None, typer.Option("--dev", help="Folder of more clips to measure on.")] = None,
 ) -> None:
     """Distil the label network. Example: semcast train labels --clips videos --teacher net.tflite --out runs/labels"""
     from training.entry import labels_from
 
-    print(f'{{"weights": "{labels_from(clips, out, teacher, minutes, resume, device, seed)}"}}')
+    weights = labels_from(clips, out, teacher, minutes, resume, device, seed, frames, dev)
+    print(f'{{"weights": "{weights}"}}')
 
 
 @bench_app.command("latency")

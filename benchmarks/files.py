@@ -30,15 +30,12 @@ from receiver.pipeline import ReceiverSession, Shown
 from receiver.sinks import Ffv1Sink
 from sender.labels import BlankAnalyzer, LabelAnalyzer
 from sender.pipeline import SenderSession, Step
-from sender.rate import FILE_KEY_S, LINK_KEY_S, RateTarget
+from sender.rate import FILE, LINK, Pace, RateTarget
 from sender.sources import VideoSource, open_source
 
 
-def open_sender(source: VideoSource, config: Config, start_key_s: float = LINK_KEY_S) -> SenderSession:
-    """A sender for everything that `source` will deliver.
-
-    start_key_s : what "auto" means for sender.start_key_s
-    """
+def open_sender(source: VideoSource, config: Config, pace: Pace = LINK) -> SenderSession:
+    """A sender for everything that `source` will deliver, at the pace of a link or of a file."""
     stream = StreamConfig(
         zlib.crc32(f"{source.name} {config.stream.seed}".encode()) & 0xFFFF, source.width, source.height,
         source.frame_rate, source.time_base, source.colour, config.stream.seed, config.guide.codec,
@@ -46,9 +43,8 @@ def open_sender(source: VideoSource, config: Config, start_key_s: float = LINK_K
     analyzer: Analyzer = (
         LabelAnalyzer(threads=config.sender.threads) if config.semantics.enabled else BlankAnalyzer()
     )
-    chosen = config.sender.start_key_s
     target = RateTarget(config.stream.bitrate_bps, float(source.frame_rate))
-    return SenderSession(stream, config, analyzer, target, start_key_s if chosen == "auto" else chosen)
+    return SenderSession(stream, config, analyzer, target, pace, source.frame_count)
 
 
 def open_input(source: str | None, config: Config, seconds: float | None) -> VideoSource:
@@ -85,7 +81,7 @@ def encode_file(source_name: str, out: Path, config: Config, seconds: float | No
         SgvWriter(out) as writer,
         Progress(console=console) as bar,
     ):
-        sender = open_sender(source, config, FILE_KEY_S)
+        sender = open_sender(source, config, FILE)
         task = bar.add_task("encode", total=source.frame_count)
         for frame, step in encoded(source, sender, writer):
             if step.units:

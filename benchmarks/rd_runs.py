@@ -34,7 +34,7 @@ from common.quality import psnr_yuv
 from common.state import compose
 from common.types import Frame, Picture
 from sender.pipeline import Step
-from sender.rate import FILE_KEY_S
+from sender.rate import FILE
 
 RUN_VERSION = 1
 """Raised when the meaning of a stored run changes without a change of the code that it names."""
@@ -232,7 +232,7 @@ class OurRun:
             open_input(material.clip.path, material.config, material.seconds) as source,
             SgvWriter(path) as writer,
         ):
-            sender = open_sender(source, material.config, FILE_KEY_S)
+            sender = open_sender(source, material.config, FILE)
             for frame, step in encoded(source, sender, writer):
                 seen.add(frame, step)
             sender.close()

@@ -229,8 +229,10 @@ class SenderSettings(_Section):
     ] = "auto"
     """Seconds of the rate that the first key frame may take: less shows it sooner and blurs it. "auto": 3 for a file,
     which nobody waits for, and 1 for a link."""
-    config_interval_s: float = Field(1.5, gt=0.0, le=2.0)
-    """How often the stream configuration is repeated for late joiners."""
+    config_interval_s: Annotated[
+        Annotated[float, Field(gt=0.0, le=60.0)] | Literal["auto"], BeforeValidator(_number_in)
+    ] = "auto"
+    """How often the stream configuration is repeated for late joiners. "auto": 1.5 on a link, 10 in a file."""
 
 
 class Config(_Section):

@@ -2,7 +2,8 @@
 
     byte 0      kind (2 bits) | flags (6 bits)
     byte 1      low 8 bits of the slot (frame number)
-    bytes 2-5   check: CRC-32 of all other bytes and the full slot, seeded with the digest of the state built on
+    bytes 2-5   check: CRC-32 of all other bytes and the full slot, seeded with the digest of the state built on;
+                of a disposable frame, on which nothing builds, only its low 16 bits (bytes 2-3)
     then        what the kind needs
 
 Four bytes do two jobs: a unit passes its check only if it arrived intact *and* this end holds the very state that
@@ -21,11 +22,11 @@ from common.errors import BitstreamError
 from common.tables import TABLES_HASH
 from common.types import Colour, EncodedUnit, GuideCodec, Layer, UnitKind
 
-BITSTREAM_VERSION = 1
+BITSTREAM_VERSION = 2
 MAX_UNIT_BYTES = 1 << 18
 MIN_CODED_SIDE = 64
 MAX_SIDE = 4096
-HEADER_BYTES = 6
+HEADER_BYTES, DISPOSABLE_HEADER_BYTES = 6, 4
 
 _KEY, _DISPOSABLE, _MOTION, _LABELS, _EXTENDED, _GUIDE = 32, 16, 8, 4, 2, 1
 _EXT_PTS, _EXT_MARK, _EXT_ACTIVATE, _EXT_QUALITY, _EXT_DROP_ANCHOR = 1, 2, 4, 8, 16
@@ -196,12 +197,19 @@ def check_of(head: bytes, body: bytes, slot: int, base_digest: int) -> int:
 
 def _seal(kind: UnitKind, flags: int, slot: int, body: bytes, base_digest: int) -> bytes:
     head = bytes([kind << 6 | flags, slot & 0xFF])
-    return head + check_of(head, body, slot, base_digest).to_bytes(4, "big") + body
+    check = check_of(head, body, slot, base_digest).to_bytes(4, "big")
+    return head + check[2 - header_bytes(head) :] + body
+
+
+def header_bytes(data: bytes) -> int:
+    """Length of a unit's header, told by its first byte."""
+    disposable = data[0] >> 6 == UnitKind.FRAME and data[0] & _DISPOSABLE
+    return DISPOSABLE_HEADER_BYTES if disposable else HEADER_BYTES
 
 
 def kind_of(data: bytes) -> UnitKind:
     """Kind of a unit; BitstreamError when it is too short or too long to be one."""
-    if not HEADER_BYTES <= len(data) <= MAX_UNIT_BYTES:
+    if not data or not header_bytes(data) <= len(data) <= MAX_UNIT_BYTES:
         raise BitstreamError(f"a unit cannot be {len(data)} bytes long")
     return UnitKind(data[0] >> 6)
 
@@ -209,7 +217,9 @@ def kind_of(data: bytes) -> UnitKind:
 def builds_on(data: bytes, slot: int, base_digest: int) -> bool:
     """Whether the unit is intact and was made for `slot` on top of the state with `base_digest`."""
     kind_of(data)
-    return check_of(data[:2], data[6:], slot, base_digest) == int.from_bytes(data[2:6], "big")
+    length = header_bytes(data)
+    wanted = check_of(data[:2], data[length:], slot, base_digest).to_bytes(4, "big")
+    return wanted.endswith(data[2:length])
 
 
 def slot_near(data: bytes, expected: int) -> int:
@@ -276,7 +286,7 @@ def _pack_extension(frame: FrameUnit) -> bytes:
 
 
 def _parse_frame(data: bytes, slot: int) -> FrameUnit:
-    flags, cursor = data[0] & 63, Cursor(data, HEADER_BYTES)
+    flags, cursor = data[0] & 63, Cursor(data, header_bytes(data))
     scale = 0
     if flags & _KEY:
         power = cursor.number(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from common.codecs import Av1Decoder
@@ -28,11 +29,15 @@ class InFlight:
 
 @dataclass(slots=True)
 class AnchorDesk:
-    """Owns the trial, the anchor on its way, and the source picture of the anchor in use."""
+    """Owns the trial, the anchor on its way, and the source picture of the anchor in use.
+
+    frames : of the whole stream, None if unknown
+    """
 
     config: StreamConfig
     settings: Config
     target: RateTarget
+    frames: int | None = None
     state: AnchorState = field(default_factory=AnchorState)
     flight: InFlight | None = None
     source: Picture | None = None
@@ -45,12 +50,22 @@ class AnchorDesk:
         source : the frame that `state` is at
         """
         busy = self.flight is not None or overdrawn
-        scene_s = float((state.slot - self.scene_slot) / self.config.frame_rate)
         order, self.state = decide(
-            self.state, source, state, busy, self.config.frame_rate, self.settings.anchor, scene_s,
+            self.state, source, state, busy, self.config.frame_rate, self.settings.anchor,
+            self._life_s(state.slot),
             lambda: self._decoded(self._encoded(source, state.slot)),
         )  # fmt: skip
         return order
+
+    def _life_s(self, slot: int) -> float:
+        """How long an anchor launched now can be expected to serve: as long as the scene has lasted, and not beyond the
+        end of the stream."""
+        scene_s = float((slot - self.scene_slot) / self.config.frame_rate)
+        return min(scene_s, self.left_s(slot) - SIZE_S / self.settings.anchor.max_share)
+
+    def left_s(self, slot: int) -> float:
+        """Seconds from the frame at `slot` to the end of the stream, as far as is known."""
+        return math.inf if self.frames is None else float((self.frames - slot) / self.config.frame_rate)
 
     def _encoded(self, source: Picture, slot: int) -> AnchorUnit:
         budget = SIZE_S * self.target.rate_bps / 8

@@ -82,16 +82,16 @@ class AnchorOrder:
     drop: bool = False
 
 
-def break_even_db(settings: AnchorSettings, scene_s: float) -> float:
-    """Least gain that pays an anchor back within its life, which is taken to be as long as the scene has lasted.
+def break_even_db(settings: AnchorSettings, life_s: float) -> float:
+    """Least gain that pays an anchor back within its life; infinite where it would have none.
 
     While it is on its way the guide lives on the rest of the rate; quality falls 5.7 dB per tenfold rate (measured on
     the SVT-AV1 ladder of the development clips).
     """
+    if life_s <= 0:
+        return math.inf
     loss_db = 5.7 * math.log10(1 / max(0.05, 1 - settings.max_share))
-    return max(
-        settings.min_gain_db, loss_db * SIZE_S / settings.max_share / min(settings.max_age_s, scene_s + 1e-3)
-    )
+    return max(settings.min_gain_db, loss_db * SIZE_S / settings.max_share / min(settings.max_age_s, life_s))
 
 
 def decide(
@@ -101,13 +101,13 @@ def decide(
     busy: bool,
     frame_rate: Fraction,
     settings: AnchorSettings,
-    scene_s: float,
+    life_s: float,
     coded: Callable[[], Picture],
 ) -> tuple[AnchorOrder, AnchorState]:
     """What to do about anchors, given the frame that `state` is at; called once per group of pictures.
 
     busy : an anchor is on its way already, or the rate is overdrawn
-    scene_s : how long this scene has lasted
+    life_s : how long an anchor launched now is expected to serve
     coded : gives `source` as a receiver of an anchor would see it
     """  # fmt: skip
     if not settings.enabled or state.scale == 1 or state.guide is None:
@@ -126,7 +126,7 @@ def decide(
         return AnchorOrder(), AnchorState(start_trial(coded(), state), current)
     trial = follow_trial(anchors.trial, source, state)
     age_s = float((state.slot - trial.slot) / frame_rate)
-    if age_s >= _TRIAL_S and trial.gain_db >= break_even_db(settings, scene_s) + max(0.0, current):
+    if age_s >= _TRIAL_S and trial.gain_db >= break_even_db(settings, life_s) + max(0.0, current):
         return AnchorOrder(launch=True), AnchorState(None, current)
     if age_s >= _RESTART_S:
         trial = start_trial(coded(), state)

@@ -24,6 +24,9 @@ from sender.rate import (
 )
 
 _TRIAL_Q = 46
+_RESCALE_PAYS_S = (
+    2.0  # a change of scale costs a key picture, which the last pictures of a stream do not pay back
+)
 
 
 @dataclass(slots=True)
@@ -64,9 +67,9 @@ class RateKeeper:
             scale, self.rate = probe(pictures, self.config, self.target, self.settings.guide.preset)
             self._open(scale)
 
-    def rescale_due(self) -> bool:
-        """Whether another guide scale is worth a key frame now."""
-        if not self._may_rescale:
+    def rescale_due(self, left_s: float) -> bool:
+        """Whether another guide scale is worth a key frame now, `left_s` seconds before the stream ends."""
+        if not self._may_rescale or left_s < _RESCALE_PAYS_S:
             return False
         wanted = wants_scale(self.rate, self.guide.scale, self.config.scales, self.target)
         affordable = self.rate.debt_bytes < 0.3 * self.target.rate_bps / 8

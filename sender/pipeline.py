@@ -26,7 +26,7 @@ from sender.anchors import AnchorOrder
 from sender.coded import CodedPicture
 from sender.control import RateKeeper
 from sender.cuts import CutState, detect_cut
-from sender.rate import RateTarget, Role, told_quality
+from sender.rate import LINK, Pace, RateTarget, Role, told_quality
 from sender.residual import choose_residual
 from sender.sharpness import graded
 from sender.side import SideInfo
@@ -52,14 +52,16 @@ class Step:
 class SenderSession:
     """One stream. `step` takes frames in order; `on_feedback` takes the receiver's reports.
 
-    start_key_s : seconds of the rate that the first key frame may take
+    pace : of a link or of a file
+    frames : how many will come, None if unknown; near the end nothing is begun that would not pay
     """
 
     config: StreamConfig
     settings: Config
     analyzer: Analyzer
     target: RateTarget
-    start_key_s: float = 1.0
+    pace: Pace = LINK
+    frames: int | None = None
     clock: Clock = field(default_factory=SystemClock)
     timer: StageTimer = field(init=False)
     state: SceneState = field(init=False)
@@ -74,8 +76,10 @@ class SenderSession:
     def __post_init__(self) -> None:
         self.timer = StageTimer(self.clock)
         self.state = initial_state(self.config)
-        self.keeper = RateKeeper(self.config, self.settings, self.target, start_key_s=self.start_key_s)
-        self.anchors = AnchorDesk(self.config, self.settings, self.target)
+        chosen = self.settings.sender.start_key_s
+        start_key_s = self.pace.start_key_s if chosen == "auto" else chosen
+        self.keeper = RateKeeper(self.config, self.settings, self.target, start_key_s=start_key_s)
+        self.anchors = AnchorDesk(self.config, self.settings, self.target, self.frames)
         self.side = SideInfo(self.analyzer, self.target, self.settings.semantics)
 
     def probe(self, frames: Sequence[Frame]) -> None:
@@ -87,7 +91,8 @@ class SenderSession:
         with self.timer.stage("sender total"):
             source = self._coded(frame)
             cut, self.cuts = detect_cut(self.cuts, source)
-            key = cut or self.refresh_asked or self.keeper.rescale_due()
+            left_s = self.anchors.left_s(frame.slot)
+            key = cut or self.refresh_asked or self.keeper.rescale_due(left_s)
             with self.timer.stage("guide"):
                 plan = self.keeper.plan(source, key)
                 role = Role.KEY if key else self.keeper.guide.role
@@ -174,7 +179,9 @@ class SenderSession:
 
     def _config_due(self, slot: int) -> list[EncodedUnit]:
         """The stream configuration, repeated for late joiners."""
-        if slot - self.config_slot < self.settings.sender.config_interval_s * self.target.frame_rate:
+        chosen = self.settings.sender.config_interval_s
+        interval_s = self.pace.config_interval_s if chosen == "auto" else chosen
+        if slot - self.config_slot < interval_s * self.target.frame_rate:
             return []
         self.config_slot = slot
         return [pack_config(self.config, slot)]

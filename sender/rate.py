@@ -44,8 +44,20 @@ _COARSER_AFTER_S, _FINER_AFTER_S = 0.7, 2.0  # a starved guide cannot wait; a fi
 _IN_NEED_S, _COARSER_IN_NEED_S = 0.6, 0.3  # debt beyond which a starved guide waits only so long
 
 
-FILE_KEY_S, LINK_KEY_S = 3.0, 1.0
-"""What the first key picture may take by default, seconds of the rate: nobody waits for a file."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What differs by who waits at the other end, unless the settings say otherwise.
+
+    start_key_s : seconds of the rate that the first key picture may take
+    config_interval_s : how often the stream configuration is repeated
+    """
+
+    start_key_s: float
+    config_interval_s: float
+
+
+LINK, FILE = Pace(1.0, 1.5), Pace(3.0, 10.0)
+"""Nobody waits for a file, and nobody joins it late; its configuration is repeated only in case the first is damaged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,9 +104,21 @@ def _device(name: str) -> DeviceName:
 
 
 def labels_from(
-    clips: Path, out: Path, teacher: Path, minutes: float, resume: bool, device: str, seed: int
+    clips: Path,
+    out: Path,
+    teacher: Path,
+    minutes: float,
+    resume: bool,
+    device: str,
+    seed: int,
+    frames: int,
+    dev: Path | None,
 ) -> Path:
     """Distil the label network; see `training.labels.train_labels`. UsageError for settings that make no sense."""
-    from training.labels import train_labels
+    from training.labels import LabelSettings, train_labels
 
-    return train_labels(clips, out, teacher, minutes, resume, _device(device), seed)
+    chosen = _device(device)
+    if minutes <= 0 or frames < 1:
+        raise UsageError(f"training for {minutes:g} minutes on {frames} frames is not possible: give more of both")
+    settings = LabelSettings(frames=frames)
+    return train_labels(clips, out, teacher, minutes, resume, chosen, seed, dev=dev, settings=settings)

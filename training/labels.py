@@ -49,7 +49,7 @@ class LabelSettings:
     threads : of torch
     """
 
-    frames: int = 8
+    frames: int = 24
     batch: int = 24
     crops: tuple[int, ...] = (24, 28, 32)
     rare_share: float = 0.02
@@ -105,11 +105,12 @@ def train_labels(
     torch.set_num_threads(settings.threads)
     classify = load_teacher(teacher)
     paths = list_clips(clips)
-    folder = out / "targets"
+    folder = out / f"targets-{settings.frames}"
     training = _gather([p for p in paths if not is_held_out(p)], folder, classify, settings.frames, seed)
     held_out = _gather(
         [p for p in paths if is_held_out(p)], folder, classify, settings.frames, seed, parts=False
     )
+    clips_seen = len(list(folder.glob("*.npz")))
     trainer = LabelTrainer(training, settings, pick_device(device), seed)
     checkpoint = out / "labels.checkpoint.safetensors"
     if resume and checkpoint.exists():
@@ -119,11 +120,12 @@ def train_labels(
     net.fold()
     scores = {"held-out clips of the training corpus": measure(net, held_out, trainer.device)}
     if dev is not None:
-        extra = _gather(list_clips(dev), out / "targets-dev", classify, settings.frames, seed, parts=False)
+        folder = out / f"targets-dev-{settings.frames}"
+        extra = _gather(list_clips(dev), folder, classify, settings.frames, seed, parts=False)
         scores["development clips"] = measure(net, extra, trainer.device)
     path = out / "labels.safetensors"
     save_weights(path, net.state_dict(), net.config, FAMILY, {"seed": str(seed)})
-    (out / "labels.md").write_text(card(trainer, len(list(folder.glob("*.npz"))), scores), "utf-8")
+    (out / "labels.md").write_text(card(trainer, clips_seen, scores), "utf-8")
     return path
 
 

@@ -27,7 +27,7 @@ from common.wire import StreamConfig
 from receiver.decoder.conditions import FrameFacts
 from sender.anchors import AnchorOrder
 from sender.pipeline import SenderSession
-from sender.rate import FILE_KEY_S, LINK_KEY_S, RateTarget
+from sender.rate import FILE, LINK, RateTarget
 from training.clips import list_clips, read_clip
 from training.dataset import Example, ExampleWriter, View, crop_view
 
@@ -119,8 +119,8 @@ def _received(
     scale = int(rng.choice([2, 2, 4])) if anchored else "auto"
     config = StreamConfig(int(rng.integers(1 << 16)), SIDE, SIDE, frame_rate, 1 / frame_rate)
     settings = Config.model_validate({"guide": {"scale": scale}})
-    key_s = float(rng.choice([LINK_KEY_S, FILE_KEY_S]))
-    session = SenderSession(config, settings, analyzer, RateTarget(rate_bps, float(frame_rate)), key_s)
+    pace = LINK if rng.random() < 0.5 else FILE
+    session = SenderSession(config, settings, analyzer, RateTarget(rate_bps, float(frame_rate)), pace)
     launch_slot, arrival_slot = 4 * int(rng.integers(1, 3)), int(rng.integers(10, 24))
     frames = [Frame(picture, slot, 1 / frame_rate, slot) for slot, picture in enumerate(pictures)]
     session.probe(frames[:13])

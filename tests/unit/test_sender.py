@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 from fractions import Fraction
 
@@ -10,13 +11,16 @@ import numpy as np
 import pytest
 
 from common.codecs import Av1Decoder
+from common.config import Config
 from common.fusion import downsample
 from common.motion import zero_field
 from common.residual import decode_residual
 from common.state import compose, initial_state, picture_digest
 from common.types import Feedback, Picture, UnitKind
-from common.wire import ConfigUnit, FrameUnit, is_key, parse_unit
-from sender.anchors import encode_anchor, gain_db
+from common.wire import ConfigUnit, FrameUnit, StreamConfig, is_key, parse_unit
+from sender.anchoring import AnchorDesk
+from sender.anchors import break_even_db, encode_anchor, gain_db
+from sender.control import RateKeeper
 from sender.guide import GuideCoder, probe, still_size
 from sender.rate import RateState, RateTarget
 from sender.residual import choose_residual
@@ -220,3 +224,14 @@ def test_the_guide_is_the_picture_made_smaller() -> None:
     coder.close()
     assert np.abs(decoded.y.astype(int) - small.y).mean() < 3
     assert picture_digest(decoded) == picture_digest(Av1Decoder(64, 64).decode(coded.data))
+
+
+def test_nothing_is_begun_that_the_end_of_the_stream_cuts_short() -> None:
+    stream = StreamConfig(1, 256, 256, Fraction(25), Fraction(1, 25))
+    settings, target = Config(), RateTarget(24_000.0, 25.0)
+    desk = AnchorDesk(stream, settings, target, frames=200)
+    assert desk.left_s(100) == 4.0
+    assert AnchorDesk(stream, settings, target).left_s(100) == math.inf
+    assert break_even_db(settings.anchor, 0.0) == math.inf > break_even_db(settings.anchor, 1.0)
+    keeper = RateKeeper(stream, settings, target, replace(RateState(), quantiser=20.0, strained_s=-9.0))
+    assert keeper.rescale_due(left_s=10.0) and not keeper.rescale_due(left_s=1.0)

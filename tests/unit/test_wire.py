@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from common.errors import BitstreamError
 from common.types import Colour, UnitKind
 from common.wire import (
+    DISPOSABLE_HEADER_BYTES,
     HEADER_BYTES,
     MAX_SIDE,
     MAX_UNIT_BYTES,
@@ -114,6 +115,12 @@ def test_configurations_come_back(config: StreamConfig, slot: int) -> None:
 
 def test_a_plain_frame_costs_six_bytes_of_header() -> None:
     assert len(pack_frame(FrameUnit(7, guide=b"guide"), 1).data) == HEADER_BYTES + 5 == 11
+
+
+def test_a_disposable_frame_costs_four_and_is_still_bound_to_its_state() -> None:
+    unit = pack_frame(FrameUnit(7, disposable=True, guide=b"guide"), 1)
+    assert len(unit.data) == DISPOSABLE_HEADER_BYTES + 5 == 9
+    assert builds_on(unit.data, 7, 1) and not builds_on(unit.data, 7, 2) and not builds_on(unit.data, 8, 1)
 
 
 # --- the check -----------------------------------------------------------------------------------
@@ -224,7 +231,7 @@ def test_another_release_says_so() -> None:
     config = StreamConfig(1, 64, 64, Fraction(25), Fraction(1, 25))
     body = bytearray(pack_config(config, 0).data[HEADER_BYTES:])
     body[2] += 1
-    with pytest.raises(BitstreamError, match="version 2, this program reads version 1"):
+    with pytest.raises(BitstreamError, match="version 3, this program reads version 2"):
         parse_unit(sealed(UnitKind.CONFIG, 0, 0, bytes(body), 0), 0, 0)
     body[2] -= 1
     body[14] ^= 1
