@@ -248,19 +248,22 @@ def bench_latency(
         str | None, typer.Option("--input", help="Clip to measure on; the built-in one by default.")
     ] = None,
     seconds: Annotated[float, typer.Option("--seconds")] = 4.0,
+    sizes: Annotated[
+        str, typer.Option("--sizes", help="Where every level is timed as well, e.g. 256x256,1280x720.")
+    ] = "256x256,512x512,1280x720",
     bitrate: Bitrate = None,
     threads: Threads = None,
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Time every stage of both ends and every level of the ladder. Example: semcast bench latency --bitrate 24k"""
-    from benchmarks.latency import run_latency
+    from benchmarks.latency import parse_sizes, run_latency
 
     effective = settings(
         config, set_, stream__bitrate_bps=bitrate, stream__size="512x512", receiver__threads=threads,
         sender__threads=threads,
     )  # fmt: skip
-    run_latency(source, out, effective, seconds)
+    run_latency(source, out, effective, seconds, parse_sizes(sizes))
 
 
 @bench_app.command("rd")
@@ -279,14 +282,24 @@ def bench_rd(
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Processes at a time; one for each core by default.")
     ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="A first look in minutes: five low rates, the output too, one peer."),
+    ] = False,
+    sr_weights: Annotated[
+        str | None,
+        typer.Option("--sr-weights", help="Also a plain super-resolution of the guide, with this network."),
+    ] = None,
     seconds: Seconds = None,
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Against the best-of-ladder codecs at equal rate. Example: semcast bench rd 'clips/*.mp4' --seconds 5"""
     from benchmarks.rd import run_rd
+    from benchmarks.rd_plan import load_plan
 
-    run_rd(plan, clips or [], out, jobs, seconds, config, set_)
+    chosen = load_plan(plan, clips or [], seconds, quick, sr_weights)
+    run_rd(chosen, plan.parent if plan and not clips else Path(), out, jobs, config, set_)
 
 
 @bench_app.command("recovery")

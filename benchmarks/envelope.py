@@ -4,7 +4,8 @@
 
 Each (codec, scale) is a curve through its own points; the envelope is the best curve at each rate, so it
 is never drawn between points that no single encoder setting connects. Interpolation is monotone cubic
-(pchip) over the logarithm of the rate, as in Bjontegaard's method.
+(pchip) over the logarithm of the rate, as in Bjontegaard's method. More quality is always better here: distances
+are negated (`Quality.goodness`).
 """
 
 from __future__ import annotations
@@ -12,14 +13,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from benchmarks.peers import RdPoint
-
-MetricName = Literal["psnr_yuv", "ms_ssim", "vmaf"]
+from benchmarks.rd_quality import MeasureName, MetricName
 
 BD_MIN_POINTS = 4
 """Fewer points do not make a Bjontegaard delta."""
@@ -50,7 +49,7 @@ class BdRate:
     """Bjontegaard delta rate.
 
     percent : mean rate difference at equal quality, negative is fewer bits; None where it is undefined
-    overlap : shared part of the two quality ranges over their union, 0..1
+    overlap : shared part of the two quality ranges over their union, 0..1; of a band of rates, of what lies in it
     reason : why `percent` is None
     """
 
@@ -63,7 +62,7 @@ def best_of_ladder(points: Iterable[RdPoint], metric: MetricName) -> Envelope:
     """Envelope of all (codec, scale) curves over the points that have the metric; ValueError if none has."""
     families: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for point in points:
-        quality = getattr(point, metric)
+        quality = point.quality.goodness(metric)
         if quality is not None:
             families[family_of(point)].append((point.kbps, quality))
     if not families:
@@ -110,6 +109,23 @@ def best_curve_at(envelope: Envelope, kbps: float) -> Curve | None:
     return max(able, key=lambda curve: _curve_quality(curve, kbps), default=None)
 
 
+def family_at(points: Sequence[RdPoint], kbps: float) -> list[RdPoint]:
+    """The points of the curve that is best by PSNR at `kbps`, by rising rate; empty below the lowest rate of any."""
+    curve = best_curve_at(best_of_ladder(points, "psnr_yuv"), kbps)
+    family = [point for point in points if curve is not None and family_of(point) == curve.name]
+    return sorted(family, key=lambda point: point.kbps)
+
+
+def measure_at(points: Sequence[RdPoint], kbps: float, measure: MeasureName) -> float | None:
+    """What the pictures of the codec that is best by PSNR at `kbps` measure there; None where there is none."""
+    found = ((point.kbps, getattr(point.quality, measure)) for point in family_at(points, kbps))
+    known = [(float(np.log(rate)), float(value)) for rate, value in found if value is not None]
+    if not known:
+        return None
+    rates, values = zip(*known, strict=True)
+    return float(np.interp(float(np.log(kbps)), rates, values))
+
+
 def rate_gap(kbps: float, quality: float, envelope: Envelope) -> float | None:
     """Percent more bits than the envelope at equal quality; negative is fewer, None outside its range."""
     reference = rate_at_quality(envelope, quality)
@@ -124,14 +140,20 @@ def envelope_points(envelope: Envelope) -> list[tuple[float, float]]:
     return list(zip(best.kbps, best.quality, strict=True))
 
 
-def bd_rate(ours: Sequence[tuple[float, float]], envelope: Envelope) -> BdRate:
-    """Bjontegaard delta rate of our (kbps, quality) pairs against the envelope (akima interpolation)."""
+def bd_rate(
+    ours: Sequence[tuple[float, float]], envelope: Envelope, band: tuple[float, float] | None = None
+) -> BdRate:
+    """Bjontegaard delta rate of our (kbps, quality) pairs against the envelope (akima interpolation).
+
+    band : lowest and highest rate that `ours` stand for; only bounds what of the envelope counts for the overlap,
+        since the delta itself is taken where the qualities of both overlap
+    """
     test = curve_through("ours", ours)
     anchor = curve_through("envelope", envelope_points(envelope))
-    overlap = _overlap(anchor.quality, test.quality)
+    overlap = _overlap(_range_in(envelope, anchor, band), test.quality)
     if min(len(anchor.kbps), len(test.kbps)) < BD_MIN_POINTS:
         return BdRate(None, overlap, f"fewer than {BD_MIN_POINTS} points with rising quality")
-    if overlap == 0.0:
+    if _overlap(anchor.quality, test.quality) == 0.0:
         return BdRate(None, overlap, "the quality ranges do not overlap")
     from bjontegaard import bd_rate as bjontegaard_rate
 
@@ -140,6 +162,15 @@ def bd_rate(ours: Sequence[tuple[float, float]], envelope: Envelope) -> BdRate:
         method="akima", require_matching_points=False, min_overlap=0.0,
     )  # fmt: skip
     return BdRate(float(percent), overlap)
+
+
+def _range_in(envelope: Envelope, anchor: Curve, band: tuple[float, float] | None) -> tuple[float, float]:
+    """Lowest and highest quality of the envelope, in a band of rates; nothing (a point) where it starts above that."""
+    lowest, highest = anchor.quality[0], anchor.quality[-1]
+    if band is None:
+        return lowest, highest
+    at_low, at_high = (quality_at_rate(envelope, kbps) for kbps in band)
+    return lowest if at_low is None else at_low, lowest if at_high is None else at_high
 
 
 def _curve_rate(curve: Curve, quality: float) -> float:

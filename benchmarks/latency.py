@@ -5,6 +5,7 @@
                                 -> its scenes again, each level in turn           full path, network alone
                  -> once more with an anchor in use                base picture with an anchor
                  -> calibration
+    the built-in clip at other sizes: each level in turn                          full path, network alone
 
 Figures of a shared machine mean little by themselves, so a fixed piece of work, the calibration kernel, is timed in the
 same run: compare `p50_calibrated` between machines, and milliseconds only within one.
@@ -12,8 +13,9 @@ same run: compare `p50_calibrated` between machines, and milliseconds only withi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +23,16 @@ import numpy as np
 import torch
 
 from benchmarks.files import open_input, open_sender
+from benchmarks.latency_levels import (
+    FULL_PATH,
+    WARM_UP_RUNS,
+    Samples,
+    SamplesByRow,
+    Scene,
+    open_ladder,
+    scenes_at,
+    timed,
+)
 from benchmarks.latency_report import (
     WARPED_ADVANCE,
     WARPED_BASE,
@@ -37,23 +49,20 @@ from benchmarks.report import versions
 from benchmarks.two_ends import TwoEnds, measure_ends
 from benchmarks.udp_ends import peak_memory_mib
 from common.clock import Clock, SystemClock
-from common.config import Config
-from common.errors import SourceError
-from common.residual import Residual
-from common.state import SceneState, compose
+from common.config import Config, Size, parse_size
+from common.errors import SourceError, UsageError
+from common.state import compose
 from common.stats import Latency
 from common.types import Feedback, Frame
 from receiver.chain import SceneDecoder
-from receiver.decoder.conditions import Conditions, FrameFacts, Observation, assemble, observe
 from receiver.decoder.model import TinyBridge
-from receiver.decoder.synth import LEVELS, BridgeSynthesizer, load_model, pick_device
+from receiver.decoder.synth import BridgeSynthesizer, load_model, pick_device
 from receiver.pipeline import ReceiverSession, Shown
 from sender.anchors import AnchorOrder
 from sender.pipeline import SenderSession, Step
 from sender.sources import VideoSource
 
 WARM_UP_FRAMES = 16
-WARM_UP_RUNS = 2
 SCENES = 24
 """Scenes of the run on which each level is timed again."""
 ANCHOR_SCALE = 2
@@ -66,39 +75,41 @@ STAGES = (
 )  # fmt: skip
 """What a run is expected to time, whatever the level."""
 
-Samples = list[float]
-"""Milliseconds."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Scene:
-    """What the receiver knew when it painted one frame."""
-
-    state: SceneState
-    residual: Residual | None
-    facts: FrameFacts
-
 
 @dataclass(slots=True)
 class Timings:
     """Samples by (stage, level), when the first frame left the sender and the last was shown, and scenes."""
 
-    samples: dict[tuple[str, str | None], Samples] = field(default_factory=dict)
+    samples: SamplesByRow = field(default_factory=dict)
     first_sent_s: float | None = None
     last_shown_s: float = 0.0
     painted: int = 0
     scenes: list[Scene] = field(default_factory=list)
 
 
-def run_latency(source_name: str | None, out: Path, config: Config, seconds: float) -> LatencyReport:
-    """Measure, write `out`/latency.json and print tables and JSON. WeightsError without the decoder's weights."""
+def run_latency(
+    source_name: str | None, out: Path, config: Config, seconds: float, sizes: Sequence[Size] = ()
+) -> LatencyReport:
+    """Measure, write `out`/latency.json and print tables and JSON. WeightsError without the decoder's weights.
+
+    sizes : at which each level is timed, besides the clip's own
+    """
     network = load_model(config.receiver.decoder)
     with open_input(source_name, config, seconds) as source:
         ends = measure_ends(source_name, _sharing(_one_step(config)), seconds, float(source.frame_rate))
-        report = measure_latency(source, config, network, ends)
+        report = measure_latency(source, config, network, ends, sizes)
     write_latency(report, out)
     print_latency(report)
     return report
+
+
+def parse_sizes(text: str) -> list[Size]:
+    """Sizes from "256x256,1280x720", none from ""; raises UsageError."""
+    sizes = [parse_size(part) for part in text.split(",") if part.strip()]
+    known = [size for size in sizes if size != "auto"]
+    if len(known) < len(sizes):
+        raise UsageError("--sizes takes sizes as WIDTHxHEIGHT, separated by commas; auto is none")
+    return known
 
 
 def _sharing(config: Config) -> Config:
@@ -108,11 +119,16 @@ def _sharing(config: Config) -> Config:
 
 
 def measure_latency(
-    source: VideoSource, config: Config, network: TinyBridge, ends: TwoEnds | None = None
+    source: VideoSource,
+    config: Config,
+    network: TinyBridge,
+    ends: TwoEnds | None = None,
+    sizes: Sequence[Size] = (),
 ) -> LatencyReport:
     """Time both ends on every frame of `source`; `network` is moved to the configured device.
 
     ends : what two processes reached, for the report
+    sizes : see `run_latency`
     """
     torch.set_num_threads(config.sender.threads)  # of one end alone: its requirements are for one thread
     clock = SystemClock()
@@ -120,14 +136,20 @@ def measure_latency(
     if len(clip.frames) < 2:
         raise SourceError(f"{source.name} holds {len(clip.frames)} pictures: name a longer clip")
     once = _clean(config)
-    painter = BridgeSynthesizer(network, device=config.receiver.device, seed=config.stream.seed)
-    run_link(Clip(clip.frames[:WARM_UP_FRAMES]), source, once, painter, clock)
+    ladder = open_ladder(network, config, clock)
+    run_link(Clip(clip.frames[:WARM_UP_FRAMES]), source, once, ladder.painter, clock)
     calibration = calibrate(clock)
-    timings = run_link(clip, source, once, painter, clock)
-    time_levels(timings, painter, network, pick_device(config.receiver.device), clock)
+    timings = run_link(clip, source, once, ladder.painter, clock)
+    timings.samples.update(ladder.time(timings.scenes))
     time_anchored(timings, clip, source, once, clock)
     calibration += calibrate(clock)
-    return _report(source, len(clip.frames), config, timings, Latency.of(calibration).p50_ms, ends)
+    calibration_ms = Latency.of(calibration).p50_ms
+    report = _report(source, len(clip.frames), config, timings, calibration_ms, ends)
+    for size in sizes:
+        if size != (source.width, source.height):
+            samples = ladder.time(scenes_at(size, once))
+            report.rows.extend(_rows(samples, size, config, source.frame_rate, calibration_ms))
+    return report
 
 
 def _clean(config: Config) -> Config:
@@ -163,14 +185,6 @@ def calibrate(clock: Clock) -> Samples:
     return samples[WARM_UP_RUNS:]
 
 
-def timed(work: Callable[[], object], clock: Clock, finish: Callable[[], object] = lambda: None) -> float:
-    """Milliseconds that `work` takes; `finish` waits for the device and belongs to it."""
-    began_s = clock.now_s()
-    work()
-    finish()
-    return (clock.now_s() - began_s) * 1e3
-
-
 # --- the link -----------------------------------------------------------------------------------------------------
 
 
@@ -193,7 +207,7 @@ def run_link(
         timings.painted += shown.level == "bridge1"
         state = receiver.decoder.scene_at(shown.frame.slot)
         if state is not None and frame.slot % every == 0:
-            timings.scenes.append(Scene(state, receiver.decoder.residual_of(state), _facts(state)))
+            timings.scenes.append(Scene.of(state, receiver.decoder.residual_of(state)))
 
     link = Link(config, sender, receiver, clock, on_sent, on_shown)
     try:
@@ -209,45 +223,6 @@ def run_link(
 
 def _sender_stage(name: str) -> str:
     return name if name.startswith("sender") else f"sender: {name}"
-
-
-def _facts(state: SceneState) -> FrameFacts:
-    age_s = (state.slot - state.anchor.slot) / float(state.config.frame_rate) if state.anchor else 0.0
-    return FrameFacts(state.slot, state.scale, 4 * state.quality, age_s)
-
-
-# --- the ladder ---------------------------------------------------------------------------------------------------
-
-
-def time_levels(
-    timings: Timings, painter: BridgeSynthesizer, network: TinyBridge, device: torch.device, clock: Clock
-) -> None:
-    """Paint the kept scenes once more at each level, as the receiver does, and run the network by itself."""
-    finish: Callable[[], object] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    scenes = [*[timings.scenes[0]] * WARM_UP_RUNS, *timings.scenes]
-    for level in LEVELS:
-        paints = (partial(_paint, painter, scene, level) for scene in scenes)
-        timings.samples["full path", level] = [timed(paint, clock, finish) for paint in paints][WARM_UP_RUNS:]
-    for steps in (1, 2, 4):
-        calls = (partial(_call, network, _conditions(scene, device), steps) for scene in scenes)
-        samples = [timed(call, clock, finish) for call in calls]
-        timings.samples["network alone", f"bridge{steps}"] = samples[WARM_UP_RUNS:]
-
-
-def _paint(painter: BridgeSynthesizer, scene: Scene, level: str) -> None:
-    painter.render(compose(scene.state, scene.residual), scene.facts, level, lambda: False)
-
-
-def _conditions(scene: Scene, device: torch.device) -> Conditions:
-    seen = observe(compose(scene.state, scene.residual), scene.facts, None)
-    return assemble(Observation(*(part.to(device) for part in seen)), torch.bfloat16)
-
-
-@torch.inference_mode()
-def _call(network: TinyBridge, conditions: Conditions, steps: int) -> None:
-    embedded, z = network.embed(conditions), conditions.base
-    for step in range(steps):
-        network(z, z.new_full((1,), 1 - step / steps), conditions, embedded)
 
 
 # --- with an anchor ------------------------------------------------------------------------------------------------
@@ -300,12 +275,8 @@ def _report(
     calibration_ms: float,
     ends: TwoEnds | None,
 ) -> LatencyReport:
-    frame_ms, budget_ms = float(1000 / source.frame_rate), config.receiver.budget_ms
-    limits: dict[str, float | None] = {"sender total": frame_ms, "full path": budget_ms}
-    rows = [
-        _row(stage, level, samples, limits.get(stage), calibration_ms)
-        for (stage, level), samples in timings.samples.items()
-    ]
+    size = Size(source.width, source.height)
+    rows = _rows(timings.samples, size, config, source.frame_rate, calibration_ms)
     assert timings.first_sent_s is not None
     frames_per_s = timings.painted / (timings.last_shown_s - timings.first_sent_s)
     fps = float(source.frame_rate)
@@ -322,12 +293,22 @@ def _report(
     )  # fmt: skip
 
 
+def _rows(
+    samples: SamplesByRow, size: Size, config: Config, frame_rate: Fraction, calibration_ms: float
+) -> list[Row]:
+    limits = {"sender total": float(1000 / frame_rate), FULL_PATH: config.receiver.budget_ms}
+    return [
+        _row(stage, level, size, found, limits.get(stage), calibration_ms)
+        for (stage, level), found in samples.items()
+    ]
+
+
 def _row(
-    stage: str, level: str | None, samples: Samples, limit_ms: float | None, calibration_ms: float
+    stage: str, level: str | None, size: Size, samples: Samples, limit_ms: float | None, calibration_ms: float
 ) -> Row:
     of = Latency.of(samples)
     missed = None if limit_ms is None else sum(sample > limit_ms for sample in samples) / len(samples)
     return Row(
-        stage=stage, level=level, n=of.count, p50_ms=of.p50_ms, p95_ms=of.p95_ms, p99_ms=of.p99_ms, max_ms=of.max_ms,
-        miss_ratio=missed, p50_calibrated=of.p50_ms / calibration_ms,
+        stage=stage, level=level, size=str(size), n=of.count, p50_ms=of.p50_ms, p95_ms=of.p95_ms, p99_ms=of.p99_ms,
+        max_ms=of.max_ms, miss_ratio=missed, p50_calibrated=of.p50_ms / calibration_ms,
     )  # fmt: skip

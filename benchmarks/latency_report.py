@@ -15,7 +15,7 @@ from benchmarks.report import Model, write_text
 from benchmarks.tables import Requirement, at_least, at_most, requirement_table, rich_table
 from benchmarks.two_ends import TwoEnds
 
-SCHEMA_NAME: Literal["semcast.latency/1"] = "semcast.latency/1"
+SCHEMA_NAME: Literal["semcast.latency/2"] = "semcast.latency/2"
 
 SENDER_P95_MS, BASE_P95_MS, STEP_P95_MS = 25.0, 6.0, 35.0
 """What 512x512 must reach on one thread: a whole sender step, the base picture, one network call in bfloat16."""
@@ -32,6 +32,7 @@ class Row(Model):
     """One stage, milliseconds.
 
     level : of the ladder, None for what does not depend on it
+    size : of the picture, WIDTHxHEIGHT; the clip's, or one of the built-in clip
     miss_ratio : share of samples above the frame interval (sender total) or the picture budget (full path);
         None where there is no such limit
     p50_calibrated : p50 over that of the calibration kernel
@@ -39,6 +40,7 @@ class Row(Model):
 
     stage: str
     level: str | None
+    size: str
     n: int
     p50_ms: NotNegative
     p95_ms: NotNegative
@@ -70,7 +72,7 @@ class LatencyReport(Model):
 
     model_config = ConfigDict(title="Semcast latency", serialize_by_alias=True, validate_by_name=True)
 
-    schema_name: Literal["semcast.latency/1"] = Field(default=SCHEMA_NAME, alias="schema")
+    schema_name: Literal["semcast.latency/2"] = Field(default=SCHEMA_NAME, alias="schema")
     config: dict[str, JsonValue]
     versions: dict[str, str]
     source: str
@@ -140,6 +142,7 @@ def _stage_table(report: LatencyReport) -> Table:
     table = Table(
         "stage",
         "level",
+        "size",
         "n",
         "p50",
         "p95",
@@ -153,5 +156,7 @@ def _stage_table(report: LatencyReport) -> Table:
     for row in report.rows:
         missed = "" if row.miss_ratio is None else f"{100 * row.miss_ratio:.1f} %"
         times = (f"{value:.2f}" for value in (row.p50_ms, row.p95_ms, row.p99_ms, row.max_ms))
-        table.add_row(row.stage, row.level or "", str(row.n), *times, missed, f"{row.p50_calibrated:.2f}")
+        table.add_row(
+            row.stage, row.level or "", row.size, str(row.n), *times, missed, f"{row.p50_calibrated:.2f}"
+        )
     return table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +38,6 @@ class Instruments:
     stride: int = 1
 
 
-class MeanQuality(NamedTuple):
-    """Means over a clip: dB, 0..1, and 0..100 or None where VMAF was not asked for or is not available."""
-
-    psnr_yuv: float
-    ms_ssim: float
-    vmaf: float | None
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
     """psnr_yuv [N] dB and ms_ssim [N] per picture, and the means of everything."""
@@ -74,18 +66,6 @@ def measure(
     if with_.with_vmaf:
         metrics["vmaf"] = quality.vmaf(reference, pictures, frame_rate)
     return Measured(psnr_yuv, ms_ssim, PictureQuality.of(metrics))
-
-
-def mean_quality(
-    reference: Sequence[Picture], pictures: Sequence[Picture], frame_rate: Fraction, with_vmaf: bool
-) -> MeanQuality:
-    """What curves of quality against rate are drawn from; both series equally many pictures of one size."""
-    pairs = list(zip(reference, pictures, strict=True))
-    return MeanQuality(
-        float(np.mean([quality.psnr_yuv(a, b) for a, b in pairs])),
-        float(np.mean([quality.ms_ssim(a, b) for a, b in pairs])),
-        quality.vmaf(reference, pictures, frame_rate).value if with_vmaf else None,
-    )
 
 
 def same_pictures(a: Sequence[Picture], b: Sequence[Picture]) -> bool:

@@ -22,8 +22,9 @@ import av
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
+from pydantic import TypeAdapter, ValidationError
 
-from benchmarks.measure import mean_quality
+from benchmarks.rd_quality import Judge, Quality
 from benchmarks.report import write_text
 from common.errors import CodecError
 from common.types import Picture, Plane
@@ -38,7 +39,7 @@ SCALES = (1, 2, 4)
 ENDLESS_GOP = 1_000_000
 """Pictures between keys: more than any clip has."""
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Raised when the meaning of a cached point changes."""
 
 _H264_SEI = 6
@@ -111,9 +112,6 @@ class RdPoint:
     codec, scale, crf : which run; `scale` divides both sides
     total_bytes : sum of all packets
     kbps : `total_bytes` over the duration (pictures / frame rate)
-    psnr_yuv : mean over pictures, dB
-    ms_ssim : mean over pictures, 0..1
-    vmaf : mean over pictures, or None where it was not asked for or is not available
     """
 
     codec: str
@@ -121,52 +119,44 @@ class RdPoint:
     crf: int
     total_bytes: int
     kbps: float
-    psnr_yuv: float
-    ms_ssim: float
-    vmaf: float | None = None
+    quality: Quality
+
+
+_POINT = TypeAdapter(RdPoint)
 
 
 def run_ladder(
     codec: PeerCodec,
-    pictures: Sequence[Picture],
-    frame_rate: Fraction,
+    judge: Judge,
     scales: Sequence[int] = SCALES,
     ladder: Sequence[int] | None = None,
-    with_vmaf: bool = False,
     cache: Path | None = None,
 ) -> list[RdPoint]:
     """Every (scale, quality) of one codec; scales at which a side is below the codec's minimum are left out.
 
+    judge : holds the clip
     cache : folder of one JSON file per point, so that an interrupted sweep goes on where it stopped
     """
-    clip = clip_hash(pictures, frame_rate)
+    clip = clip_hash(judge.source, judge.frame_rate)
     points = []
     for scale in scales:
-        if min(_scaled_size(pictures[0], scale)) < codec.min_side:
+        if min(_scaled_size(judge.source[0], scale)) < codec.min_side:
             continue
         for crf in codec.ladder if ladder is None else ladder:
-            path = cache and cache / f"{_settings_hash(clip, codec, scale, crf, with_vmaf)}.json"
+            path = cache and cache / f"{_settings_hash(clip, codec, scale, crf, judge)}.json"
             point = _load_point(path)
             if point is None:
-                point = run_point(codec, pictures, frame_rate, scale, crf, with_vmaf)
+                point = run_point(codec, judge, scale, crf)
                 _store_point(path, point)
             points.append(point)
     return points
 
 
-def run_point(
-    codec: PeerCodec,
-    pictures: Sequence[Picture],
-    frame_rate: Fraction,
-    scale: int,
-    crf: int,
-    with_vmaf: bool = False,
-) -> RdPoint:
+def run_point(codec: PeerCodec, judge: Judge, scale: int, crf: int) -> RdPoint:
     """Encode, decode and measure one clip. Raises CodecError when the codec is missing or loses a picture."""
-    decoded, total_bytes = round_trip(codec, pictures, frame_rate, scale, crf)
-    kbps = total_bytes * 8e-3 * float(frame_rate) / len(pictures)
-    quality = mean_quality(pictures, decoded, frame_rate, with_vmaf)
-    return RdPoint(codec.name, scale, crf, total_bytes, kbps, *quality)
+    decoded, total_bytes = round_trip(codec, judge.source, judge.frame_rate, scale, crf)
+    kbps = total_bytes * 8e-3 * float(judge.frame_rate) / len(judge.source)
+    return RdPoint(codec.name, scale, crf, total_bytes, kbps, judge.quality(decoded))
 
 
 def round_trip(
@@ -269,13 +259,17 @@ def _resized(picture: Picture, width: int, height: int, interpolation: int) -> P
     return Picture(plane(picture.y, 1), plane(picture.u, 2), plane(picture.v, 2))
 
 
-def _settings_hash(clip: str, codec: PeerCodec, scale: int, crf: int, with_vmaf: bool) -> str:
-    settings = [CACHE_VERSION, av.__version__, clip, asdict(replace(codec, ladder=())), scale, crf, with_vmaf]
+def _settings_hash(clip: str, codec: PeerCodec, scale: int, crf: int, judge: Judge) -> str:
+    what = asdict(replace(codec, ladder=()))
+    settings = [CACHE_VERSION, av.__version__, clip, what, scale, crf, judge.metrics.stamp()]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _load_point(path: Path | None) -> RdPoint | None:
-    return RdPoint(**json.loads(path.read_text())) if path is not None and path.exists() else None
+    try:
+        return _POINT.validate_json(path.read_text(encoding="utf-8")) if path is not None else None
+    except (OSError, ValidationError):
+        return None
 
 
 def _store_point(path: Path | None, point: RdPoint) -> None:

@@ -28,7 +28,7 @@ LAYER_COLOURS = {
     "guide": "#4f7fd6", "anchor": "#e0a030", "motion": "#3fa37c", "semantics": "#a673c9",
     "residual": "#dd6a5f", "config": "#7f8791", "overhead": "#a9b0b8",
 }  # fmt: skip
-PICTURE_COLOURS = {"guide": "#8a929c", "base": "#4f7fd6", "output": "#e07b39"}
+PICTURE_COLOURS = {"guide": "#8a929c", "base": "#4f7fd6", "output": "#e07b39", "sr": "#3fa37c"}
 LEVEL_COLOURS = {
     "hold": "#cf4b45", "guide": "#e0a030", "base": "#4f7fd6",
     "bridge1": "#8fcfae", "bridge2": "#4fae86", "bridge4": "#23795a",
@@ -63,6 +63,9 @@ _STYLE: Any = {
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
 }
+RD_COLUMNS = 3
+"""Panels of quality against rate beside each other."""
+
 _LEFT, _RIGHT, _LABEL_AT = 0.08, 0.985, -0.052
 
 
@@ -179,19 +182,22 @@ def uncertainty_plot(timeline: Timeline) -> Plot:
 
 
 def rd_plot(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> Plot:
-    """Quality against rate, one panel beside the other.
+    """Quality against rate, `RD_COLUMNS` panels in a row.
 
-    panels : label of the quality axis -> name of the system -> (kbit/s, quality) pairs, rising; those of
-        `PICTURES` are ours and drawn with their points
+    panels : label of the quality axis -> name of the system -> (kbit/s, quality) pairs, by rising rate; those of
+        `PICTURE_COLOURS` are ours and drawn with their points
     """
     names = list(dict.fromkeys(name for series in panels.values() for name in series))
     colours = _colours(names, PICTURE_COLOURS)
+    rows = -(-len(panels) // RD_COLUMNS)
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(10.4, 3.3), layout="constrained")
-        axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        for axis, (label, series) in zip(axes, panels.items(), strict=True):
+        figure = Figure(figsize=(10.4, 3.3 * rows), layout="constrained")
+        axes = figure.subplots(rows, min(RD_COLUMNS, len(panels)), squeeze=False).ravel()
+        for axis in axes[len(panels) :]:
+            axis.set_axis_off()
+        for axis, (label, series) in zip(axes, panels.items(), strict=False):
             for name, pairs in series.items():
-                style = "o-" if name in PICTURES else "-"
+                style = "o-" if name in PICTURE_COLOURS else "-"
                 axis.plot(
                     *zip(*pairs, strict=True), style, color=colours[name], linewidth=1.3, markersize=3.5
                 )

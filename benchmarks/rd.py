@@ -1,7 +1,7 @@
 """`semcast bench rd`: our system against the best-of-ladder codecs at equal rate, on the same pictures.
 
     plan -> runs (clip, system), each in its own process and file -> pictures of the best peer at our rates
-         -> ClipRuns -> report: tables, rd.json, rd.csv, rd.html
+         -> ClipRuns -> report: tables, rd.json, rd.csv, results/NAME.json, rd.html
 
 Every run that is done is in a file below the results' folder, so a bench that was killed goes on where it stopped, and
 one whose plan grew only does what is new.
@@ -17,18 +17,22 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from pydantic import JsonValue
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from benchmarks.envelope import best_curve_at, best_of_ladder, family_of
+from benchmarks.envelope import family_at
 from benchmarks.files import open_input
 from benchmarks.peers import SCALES, RdPoint
 from benchmarks.pool import as_done
+from benchmarks.rd_clip import Material
+from benchmarks.rd_figures import compare, mean_systems, summarise
+from benchmarks.rd_model import ClipRuns, RdReport
 from benchmarks.rd_page import write_rd_page
-from benchmarks.rd_plan import Clip, RdPlan, find_clips, load_plan
-from benchmarks.rd_report import ClipRuns, RdReport, compare, print_rd, requirements, summarise, write_rd
+from benchmarks.rd_plan import Clip, Level, RdPlan, find_clips
+from benchmarks.rd_report import print_rd, write_rd
+from benchmarks.rd_requirements import requirements
 from benchmarks.rd_runs import (
-    Material,
     OurPoint,
     OurRun,
     PeerRun,
@@ -38,6 +42,7 @@ from benchmarks.rd_runs import (
     carry_out,
     stored,
 )
+from benchmarks.rd_sr import network_facts
 from benchmarks.report import versions
 from common.config import Config, load_config
 from common.errors import SemcastError, SourceError
@@ -47,39 +52,47 @@ SPEED_WINDOW_S = 3600.0
 
 
 def run_rd(
-    plan_path: Path | None,
-    clips: Sequence[str],
+    plan: RdPlan,
+    folder: Path,
     out: Path,
     jobs: int | None,
-    seconds: float | None,
     config_path: Path | None,
     overrides: Sequence[str],
 ) -> RdReport:
     """Compare, write everything below `out` and print tables and JSON.
 
+    folder : where the plan's clips are looked for first
     jobs : processes at a time, None for one a core
     config_path, overrides : settings of our system; those of the plan come before `overrides`
 
-    Raises UsageError for a plan that makes no sense, SourceError for a clip that cannot be read.
+    Raises UsageError for a plan that makes no sense, SourceError for a clip and WeightsError for weights that cannot
+    be read.
     """
-    plan = load_plan(plan_path, clips, seconds)
-    folder = plan_path.parent if plan_path is not None and not clips else Path()
     found = find_clips(plan.clips, folder)
     configs = our_configs(plan, config_path, overrides)
     for clip in found:  # before any work
         open_input(clip.path, configs[0], plan.seconds).close()
+    networks = used_networks(plan, configs[0])
     everything = [clip_runs(clip, plan, configs) for clip in found]
     jobs = jobs or os.cpu_count() or 1
     results = run_all(list(chain(*everything)), out, jobs, "compare")
     shown = [picture_runs(runs, results) for runs in everything]
     results |= run_all([run for of_clip in shown for run in of_clip.values()], out, jobs, "pictures")
     gathered = [gather(runs, of, results) for runs, of in zip(everything, shown, strict=True)]
-    report = evaluate(plan, configs[0], gathered)
+    report = evaluate(plan, configs[0], networks, gathered)
     write_rd(report, out)
-    page = write_rd_page(report, gathered, out)
+    page = write_rd_page(report, out)
     Console(stderr=True).print(f"see {page}")
     print_rd(report)
     return report
+
+
+def used_networks(plan: RdPlan, config: Config) -> dict[Level, dict[str, JsonValue]]:
+    """Facts of the networks that the plan needs; WeightsError where one is missing."""
+    names: dict[Level, str | None] = {"sr": plan.sr_weights}
+    if config.receiver.steps != 0:
+        names["output"] = config.receiver.decoder
+    return {level: network_facts(name) for level, name in names.items() if name and level in plan.levels}
 
 
 def our_configs(plan: RdPlan, path: Path | None, overrides: Sequence[str]) -> list[Config]:
@@ -96,9 +109,12 @@ def our_configs(plan: RdPlan, path: Path | None, overrides: Sequence[str]) -> li
 def clip_runs(clip: Clip, plan: RdPlan, configs: Sequence[Config]) -> list[Run]:
     """Everything to be measured on one clip."""
     material = Material(clip, configs[0], plan.seconds)
-    peers = [PeerRun(material, codec, scale, plan.vmaf) for codec in plan.codecs for scale in SCALES]
+    peers = [PeerRun(material, codec, scale, plan.metrics) for codec in plan.codecs for scale in SCALES]
     ours = [
-        OurRun(Material(clip, config, plan.seconds), plan.levels, plan.vmaf, config.stream.bitrate_bps in plan.shown_bps)
+        OurRun(
+            Material(clip, config, plan.seconds), plan.levels, plan.metrics,
+            shown=config.stream.bitrate_bps in plan.shown_bps, sr_weights=plan.sr_weights,
+        )
         for config in configs
     ]  # fmt: skip
     return [*ours, *peers]
@@ -120,11 +136,10 @@ def picture_runs(runs: Sequence[Run], results: dict[Run, Result]) -> dict[OurRun
 
 def nearest_rung(ladder: Sequence[RdPoint], kbps: float) -> tuple[str, int, int]:
     """Codec, scale and quality setting that give the best PSNR at `kbps`; the cheapest where all need more."""
-    curve = best_curve_at(best_of_ladder(ladder, "psnr_yuv"), kbps)
-    if curve is None:
+    family = family_at(ladder, kbps)
+    if not family:
         cheapest = min(ladder, key=lambda point: point.kbps)
         return cheapest.codec, cheapest.scale, cheapest.crf
-    family = sorted((p for p in ladder if family_of(p) == curve.name), key=lambda point: point.kbps)
     rates = [np.log(point.kbps) for point in family]
     crf = np.interp(np.log(kbps), rates, [point.crf for point in family])
     return family[0].codec, family[0].scale, round(float(crf))
@@ -185,10 +200,16 @@ def gather(runs: Sequence[Run], shown: dict[OurRun, PictureRun], results: dict[R
     )  # fmt: skip
 
 
-def evaluate(plan: RdPlan, config: Config, gathered: Sequence[ClipRuns]) -> RdReport:
+def evaluate(
+    plan: RdPlan,
+    config: Config,
+    networks: dict[Level, dict[str, JsonValue]],
+    gathered: Sequence[ClipRuns],
+) -> RdReport:
     """Figures, means and requirements of everything that was measured."""
     clips = [compare(runs) for runs in gathered]
+    summary = summarise(clips)
     return RdReport(
-        plan=plan.model_dump(mode="json"), config=config.as_dict(), versions=versions(),
-        requirements=requirements(clips), summary=summarise(clips), clips=clips,
+        plan=plan.model_dump(mode="json"), config=config.as_dict(), versions=versions(), networks=networks,
+        requirements=requirements(clips, summary), summary=summary, systems=mean_systems(clips), clips=clips,
     )  # fmt: skip

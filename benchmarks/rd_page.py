@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -10,42 +10,36 @@ import cv2
 import numpy as np
 
 from benchmarks import plots
-from benchmarks.envelope import MetricName, best_of_ladder, envelope_points
+from benchmarks.envelope import Envelope, curve_through, envelope_points
 from benchmarks.html import Card, conditions_section, figure, page, plot_section, section
-from benchmarks.rd_report import (
-    BEST,
-    METRIC_LABELS,
-    METRICS,
-    ClipReport,
-    ClipRuns,
-    RdReport,
-    Shot,
-    bd_table,
-    rate_table,
-    summary_tables,
-)
+from benchmarks.rd_model import BEST, OURS, RESULT_KEYS, ClipReport, RdReport, Shot, System
+from benchmarks.rd_quality import DISTANCES, LABELS, MEASURES, MeasureName, MetricName
 from benchmarks.rd_runs import KeptPicture
+from benchmarks.rd_tables import bd_table, rate_table, summary_tables
 from benchmarks.report import write_text
 from benchmarks.tables import html_table, requirement_table
 
+Pairs = list[tuple[float, float]]
+"""(kbit/s, quality), by rising rate."""
 
-def write_rd_page(report: RdReport, runs: Iterable[ClipRuns], out: Path) -> Path:
+_UNITS: Mapping[MeasureName, str] = {"psnr_yuv": ", dB", "warping_error": " (source: 1)"}
+
+
+def write_rd_page(report: RdReport, out: Path) -> Path:
     """Write `out`/rd.html; raises SinkError where that is impossible."""
-    return write_text(render_rd(report, runs, out), out / "rd.html")
+    return write_text(render_rd(report, out), out / "rd.html")
 
 
-def render_rd(report: RdReport, runs: Iterable[ClipRuns], out: Path) -> str:
+def render_rd(report: RdReport, out: Path) -> str:
     """The whole page; `out` is where the kept pictures are."""
     clips = len(report.clips)
     facts = f"{clips} {'clip' if clips == 1 else 'clips'}, against {', '.join(_peers(report))}"
-    return page(
-        "Semcast at equal rate", facts, _verdict(report), _cards(report), _sections(report, runs, out)
-    )
+    return page("Semcast at equal rate", facts, _verdict(report), _cards(report), _sections(report, out))
 
 
 def _peers(report: RdReport) -> list[str]:
     systems = {system.name for clip in report.clips for system in clip.systems}
-    return sorted({name.rpartition(" ")[0] for name in systems if not name.startswith("semcast ")})
+    return sorted({name.rpartition(" ")[0] for name in systems if not name.startswith(OURS)})
 
 
 def _verdict(report: RdReport) -> str:
@@ -59,45 +53,88 @@ def _cards(report: RdReport) -> Iterator[Card]:
     measured = [item for item in report.requirements if item.met is not None]
     met = sum(item.met is True for item in measured)
     yield Card(f"{met} of {len(measured)}", "", "requirements met", "good" if met == len(measured) else "bad")
+    measured_levels = {mean.level for mean in report.summary}
+    best = "output" if "output" in measured_levels else "base"
+    what = "output" if best == "output" else "base picture"
     for mean in report.summary:
-        if mean.level == "base" and mean.target_kbps is None:
-            label = f"BD-rate of the base picture by {METRIC_LABELS[mean.metric]} against {mean.against}"
+        if mean.level == best and mean.target_kbps is None and mean.band == "all":
+            label = f"BD-rate of the {what} by {LABELS[mean.metric]} against {mean.against}"
             yield Card(f"{mean.mean_percent:+.1f}", "%", f"{label}, mean of {mean.clips}")
 
 
-def _sections(report: RdReport, runs: Iterable[ClipRuns], out: Path) -> Iterator[str]:
-    yield section(
-        "Requirements", "The worst that was seen.", html_table(requirement_table(report.requirements))
-    )
+def _sections(report: RdReport, out: Path) -> Iterator[str]:
+    note = "The worst that was seen; of a BD-rate the mean over the clips."
+    yield section("Requirements", note, html_table(requirement_table(report.requirements)))
     note = "Percent of bits that Semcast needs more than the peer for equal quality; negative is fewer."
     for cells in summary_tables(report.summary):
         yield section(cells.title, note, html_table(cells))
-    for number, (clip, of) in enumerate(zip(report.clips, runs, strict=True)):
-        note = "Peers: the best of full, half and quarter size at each rate."
-        yield plot_section(clip.name, note, plots.rd_plot(_panels(of)))
+    note = (
+        "Peers: the best of full, half and quarter size at each rate, for the warping error the best by PSNR."
+    )
+    if len(report.clips) > 1:
+        title = f"Mean of {len(report.clips)} clips"
+        yield plot_section(title, f"{note} Each point is a mean.", plots.rd_plot(_panels(report.systems)))
+    for number, clip in enumerate(report.clips):
+        yield plot_section(clip.name, note, plots.rd_plot(_panels(clip.systems)))
         figures = html_table(rate_table(clip)) + html_table(bd_table(clip))
         yield section(f"{clip.name} in figures", f"{rate_table(clip).title}. BD-rate below.", figures)
         if clip.shots:
             yield _shots(number, clip, out)
-    parts = {"plan": report.plan, "configuration": report.config, "versions": report.versions}
-    yield conditions_section(parts)
+    parts = {
+        "plan": report.plan, "configuration": report.config, "networks": report.networks, "versions": report.versions,
+    }  # fmt: skip
+    yield conditions_section({name: part for name, part in parts.items() if part})
 
 
-def _panels(runs: ClipRuns) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """Label of the quality -> system -> its curve; a metric that was not measured has no panel."""
-    panels = {METRIC_LABELS[metric]: _curves(runs, metric) for metric in METRICS}
+# --- curves -------------------------------------------------------------------------------------------------------
+
+
+def _panels(systems: Sequence[System]) -> dict[str, dict[str, Pairs]]:
+    """Label of the quality -> system -> its curve; a measure that nobody has is no panel."""
+    panels = {
+        f"{LABELS[measure]}{_UNITS.get(measure, '')}": _curves(systems, measure) for measure in MEASURES
+    }
     return {label: curves for label, curves in panels.items() if curves}
 
 
-def _curves(runs: ClipRuns, metric: MetricName) -> dict[str, list[tuple[float, float]]]:
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for level in runs.ours[0].levels:
-        pairs = [(point.kbps, getattr(point.levels[level], metric)) for point in runs.ours]
-        curves[level] = [pair for pair in pairs if pair[1] is not None]
-    for codec, points in groupby(sorted(runs.ladder, key=lambda p: p.codec), lambda p: p.codec):
-        measured = [point for point in points if getattr(point, metric) is not None]
-        curves[codec] = envelope_points(best_of_ladder(measured, metric)) if measured else []
-    return {name: pairs for name, pairs in curves.items() if pairs}
+def _curves(systems: Sequence[System], measure: MeasureName) -> dict[str, Pairs]:
+    """Ours as they are, of the peers the best of each codec's sizes."""
+    known = [system for system in systems if RESULT_KEYS[measure] in system.results]
+    ours = [system for system in known if system.name.startswith(OURS)]
+    curves = {system.name.removeprefix(OURS): _pairs(system, measure) for system in ours}
+    peers = (system for system in known if system not in ours)
+    for codec, families in groupby(peers, lambda system: system.name.rpartition(" ")[0]):
+        curves[codec] = _best(list(families), measure)
+    return curves
+
+
+def _best(families: Sequence[System], measure: MeasureName) -> Pairs:
+    if measure != "warping_error":
+        sign = -1 if measure in DISTANCES else 1
+        return [(kbps, sign * good) for kbps, good in _envelope(families, measure, sign)]
+    # Less is not better by itself (a blur is steady): the points that are best by PSNR are shown.
+    best = set(_envelope(families, "psnr_yuv"))
+    points = (
+        (*psnr, error)
+        for family in families
+        for psnr, (_, error) in zip(_pairs(family, "psnr_yuv"), _pairs(family, measure), strict=True)
+    )
+    return sorted((kbps, error) for kbps, psnr, error in points if (kbps, psnr) in best)
+
+
+def _envelope(families: Sequence[System], metric: MetricName, sign: int = 1) -> Pairs:
+    curves = (
+        curve_through(family.name, [(kbps, sign * value) for kbps, value in _pairs(family, metric)])
+        for family in families
+    )
+    return envelope_points(Envelope(metric, tuple(curves)))
+
+
+def _pairs(system: System, measure: MeasureName) -> Pairs:
+    return list(zip(system.results["kbps"], system.results[RESULT_KEYS[measure]], strict=True))
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
 
 
 def _shots(number: int, clip: ClipReport, out: Path) -> str:

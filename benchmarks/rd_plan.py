@@ -4,9 +4,12 @@ clips = ["clips/*.mp4"]            # paths or patterns, from this file's folder 
 size = "512x512"
 seconds = 5.0                      # of each clip; all of it by default
 rates = ["24k", "100k"]            # of our system
-levels = ["guide", "base"]         # and "output", the decoder's pictures, which take long
+levels = ["guide", "base"]         # and "output", the decoder's pictures, and "sr", which take long
+sr_weights = "sr.safetensors"      # network of the level "sr": a bridge decoder trained on the guide alone
 peers = ["svt-av1", "x265"]
 vmaf = true
+lpips = "lpips-alex.safetensors"   # backbone files (common/perceptual.py); without them there are no such figures
+dists = "dists.safetensors"
 pictures = ["24k"]                 # rates at which pictures are shown side by side
 set = ["anchor.max_share=0.2"]     # settings of our system, as for --set
 """
@@ -24,15 +27,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from benchmarks.peers import PEERS, PeerCodec
+from benchmarks.rd_quality import Metrics
 from common.config import Bitrate, PictureSize, Size, read_toml
 from common.errors import ConfigError, UsageError
 
-Level = Literal["guide", "base", "output"]
-"""Our pictures, from the poorest to the best: the guide enlarged, the base picture, what the decoder paints from it.
-
-The same guide behind a plain super-resolution network would be one more name here, and one more series in
-`benchmarks/rd_runs.py`.
-"""
+Level = Literal["guide", "base", "sr", "output"]
+"""Our pictures: the guide enlarged, the base picture, what the decoder paints from it; and as a peer of the same
+compute what a plain super-resolution network makes of the guide alone (benchmarks/rd_sr.py)."""
 PeerName = Literal["svt-av1", "x265", "vp9", "x264"]
 
 SHOWN_BPS = (24_000, 100_000)
@@ -46,6 +47,8 @@ class RdPlan(BaseModel):
     seconds : of each clip, None for all of it
     rates : targets of our system, bit/s, ascending
     pictures : those of `rates` at which pictures are kept and shown
+    sr_weights : file (or shipped name) of the network of the level "sr"
+    lpips, dists : backbone files of the user's, None leaves these metrics out
     set : settings of our system, `section.key=value`; rates and size of the plan win
     """
 
@@ -58,8 +61,11 @@ class RdPlan(BaseModel):
         8_000, 16_000, 24_000, 48_000, 100_000, 400_000, 1_000_000,
     )  # fmt: skip
     levels: Annotated[tuple[Level, ...], Field(min_length=1)] = ("guide", "base")
+    sr_weights: Annotated[str, Field(min_length=1)] | None = None
     peers: Annotated[tuple[PeerName, ...], Field(min_length=1)] = ("svt-av1", "x265", "vp9", "x264")
     vmaf: bool = True
+    lpips: Annotated[str, Field(min_length=1)] | None = None
+    dists: Annotated[str, Field(min_length=1)] | None = None
     pictures: tuple[Bitrate, ...] | None = None
     set: tuple[str, ...] = ()
 
@@ -72,6 +78,13 @@ class RdPlan(BaseModel):
                 raise ValueError(f"{name} names something twice")
         if not set(self.pictures or ()) <= set(self.rates):
             raise ValueError("pictures must be among rates")
+        if "sr" in self.levels and self.sr_weights is None:
+            raise ValueError(
+                'the level sr needs sr_weights = "FILE.safetensors" (or --sr-weights FILE): a bridge decoder that was'
+                " trained on the guide alone"
+            )
+        if self.sr_weights is not None and "sr" not in self.levels:
+            raise ValueError("sr_weights is for the level sr, which levels does not name")
         return self
 
     @property
@@ -79,6 +92,11 @@ class RdPlan(BaseModel):
         """The peers in the order of the plan."""
         known = {codec.name: codec for codec in PEERS}
         return tuple(known[name] for name in self.peers)
+
+    @property
+    def metrics(self) -> Metrics:
+        """What is measured besides what always is."""
+        return Metrics(self.vmaf, self.lpips, self.dists)
 
     @property
     def shown_bps(self) -> tuple[int, ...]:
@@ -93,6 +111,11 @@ BUILTIN = RdPlan(rates=(24_000, 48_000, 100_000, 400_000), peers=("svt-av1", "x2
 """What is compared when nobody says what: the whole built-in clip, since in a shorter one its cuts are not paid back;
 about two minutes on two free cores."""
 
+QUICK = RdPlan(
+    rates=(16_000, 24_000, 40_000, 64_000, 100_000), levels=("guide", "base", "output"), peers=("svt-av1",)
+)
+"""A first look in minutes: the output too, low rates, one peer."""
+
 
 class Clip(BaseModel):
     """One clip. name : unique in a plan; path : None is the built-in clip"""
@@ -103,16 +126,39 @@ class Clip(BaseModel):
     path: str | None
 
 
-def load_plan(path: Path | None, clips: Sequence[str] = (), seconds: float | None = None) -> RdPlan:
-    """The plan of a file, or the default one; `clips` and `seconds` from the command line win.
+def load_plan(
+    path: Path | None,
+    clips: Sequence[str] = (),
+    seconds: float | None = None,
+    quick: bool = False,
+    sr_weights: str | None = None,
+) -> RdPlan:
+    """The plan of a file, or a default one; what the command line names wins. Files are found beside the plan.
 
-    Raises ConfigError for a file that cannot be read or does not hold a plan.
+    quick : the small plan; sr_weights : adds the level `sr`
+    Raises ConfigError for a file that cannot be read or does not hold a plan, UsageError for two plans.
     """
-    default = RdPlan() if clips else BUILTIN
-    plan = default if path is None else _checked(read_toml(path, "plan"), str(path))
-    changes = {"clips": tuple(clips) or None, "seconds": seconds}
+    if quick and path is not None:
+        raise UsageError(
+            "--quick is a plan of its own: leave out --plan, or copy what you want into the file"
+        )
+    default = QUICK if quick else RdPlan() if clips else BUILTIN
+    plan = default if path is None else _checked(_with_files(read_toml(path, "plan"), path.parent), str(path))
+    changes = {"clips": tuple(clips) or None, "seconds": seconds, "sr_weights": sr_weights}
+    if sr_weights is not None:
+        changes["levels"] = tuple(dict.fromkeys((*plan.levels, "sr")))
     changed = {key: value for key, value in changes.items() if value is not None}
     return _checked({**plan.model_dump(), **changed}, "the command line")
+
+
+def _with_files(settings: dict[str, object], folder: Path) -> dict[str, object]:
+    """The settings of a plan in `folder`: files that are there are named from the current folder."""
+    beside = {
+        key: str(folder / name)
+        for key in ("sr_weights", "lpips", "dists")
+        if isinstance(name := settings.get(key), str) and (folder / name).is_file()
+    }
+    return settings | beside
 
 
 def find_clips(patterns: Sequence[str], folder: Path) -> list[Clip]:

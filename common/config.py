@@ -215,6 +215,9 @@ class ReceiverSettings(_Section):
     """A frame is shown this long after its capture at the earliest."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the decoder runs."""
+    backend: Literal["auto", "torch", "openvino", "graph"] = "auto"
+    """What runs the decoder's network: openvino is the faster one on a processor that multiplies bfloat16, graph replays
+    CUDA graphs. Pictures differ by a sample step at most places. "auto" is torch."""
     threads: Threads = Field(default_factory=_cores)
     """Processor threads of the decoder; by default one for each core, up to four."""
 

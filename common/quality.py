@@ -275,17 +275,17 @@ def _signed(plane: Plane) -> NDArray[np.int16]:
 
 def _warping_errors(was: Plane, now: Plane, was_out: Plane, now_out: Plane) -> tuple[float, float]:
     """Warping error of (source, output) in 8-bit steps over the pixels that the source's flow explains."""
-    flow, trusted = _trusted_flow(was, now)
+    flow, trusted = trusted_flow(was, now)
     if not trusted.any():
         return 0.0, 0.0
 
     def error(before: Plane, after: Plane) -> float:
-        return float(np.abs(_signed(after) - _signed(_warp(before, flow)))[trusted].mean())
+        return float(np.abs(_signed(after) - _signed(warp_back(before, flow)))[trusted].mean())
 
     return error(was, now), error(was_out, now_out)
 
 
-def _trusted_flow(was: Plane, now: Plane) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def trusted_flow(was: Plane, now: Plane) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Flow now -> was [H, W, 2] in pixels, and where the way there and back agrees within a pixel."""
     import cv2
 
@@ -295,12 +295,12 @@ def _trusted_flow(was: Plane, now: Plane) -> tuple[NDArray[np.float32], NDArray[
     back, forth = np.zeros((2, *was.shape, 2), np.float32)  # the estimator writes into them
     estimator.calc(now, was, back)
     estimator.calc(was, now, forth)
-    round_trip = back + _warp(forth, back)
+    round_trip = back + warp_back(forth, back)
     trusted = np.hypot(round_trip[..., 0], round_trip[..., 1]) < 1.0
     return back[:height, :width], trusted[:height, :width]
 
 
-def _warp(image: NDArray[Any], flow: NDArray[np.float32]) -> NDArray[Any]:
+def warp_back(image: NDArray[Any], flow: NDArray[np.float32]) -> NDArray[Any]:
     """`image` sampled where `flow` points, bilinear, edges repeated."""
     import cv2
 

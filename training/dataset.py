@@ -41,8 +41,8 @@ GRID = 16
 HELD_OUT_IN = 12
 """One clip in so many is kept for validation, chosen by a hash of its name."""
 
-_LUMA_MIRROR = (1, 0, 3, 2, 4, 5)
-"""Order of the six channels of a packed picture after a flip from left to right."""
+_MIRRORED, _UPENDED, _TRANSPOSED = [1, 0, 3, 2, 4, 5], [2, 3, 0, 1, 4, 5], [0, 2, 1, 3, 4, 5]
+"""Order of the six channels of a packed picture after a flip from left to right, top to bottom, about the diagonal."""
 
 _ANCHOR_AGE, _HAS_ANCHOR, _HAS_PREVIOUS = 2, 4, 5
 """Places in the scalars."""
@@ -206,7 +206,7 @@ class ExampleSet:
         return len(self._index)
 
     def batch(self, size: int, crop: int, rng: np.random.Generator) -> Batch:
-        """Random examples, cropped at random on the 16-pixel grid, half of them flipped left to right."""
+        """Random examples, cropped at random on the 16-pixel grid, in one of the eight symmetries of a square."""
         rows = self._index[rng.integers(0, len(self._index), size)]
         return _collate([self._draw(int(shard), int(row), crop, rng) for shard, row in rows])
 
@@ -220,7 +220,11 @@ class ExampleSet:
         room = (self._shards[shard].dtype["truth"].shape[1] * 2 - crop) // GRID
         top, left = (int(k) * GRID for k in rng.integers(0, room + 1, 2))
         fields = self._cut(shard, row, crop, top, left)
-        return _mirrored(fields) if rng.random() < 0.5 else fields
+        mirrored, upended, transposed = rng.random(3) < 0.5
+        return {
+            name: array if name == "scalars" else _flipped(array, mirrored, upended, transposed)
+            for name, array in fields.items()
+        }
 
     def _cut(self, shard: int, row: int, crop: int, top: int | None, left: int | None) -> Fields:
         record = self._shards[shard][row]
@@ -251,11 +255,18 @@ def _open(path: Path) -> Record:
     return cast(Record, shard)
 
 
-def _mirrored(fields: Fields) -> Fields:
-    def mirror(array: NDArray[np.generic]) -> NDArray[np.generic]:
-        return array[:, :, ::-1][..., _LUMA_MIRROR] if array.ndim == 4 else array[:, :, ::-1]
-
-    return {name: array if name == "scalars" else mirror(array) for name, array in fields.items()}
+def _flipped(
+    array: NDArray[np.generic], mirrored: bool, upended: bool, transposed: bool
+) -> NDArray[np.generic]:
+    """[2,h,w] or [2,h,w,6] in another of the symmetries of a square."""
+    order = np.arange(PICTURE_CHANNELS)
+    if mirrored:
+        array, order = array[:, :, ::-1], order[_MIRRORED]
+    if upended:
+        array, order = array[:, ::-1], order[_UPENDED]
+    if transposed:
+        array, order = array.swapaxes(1, 2), order[_TRANSPOSED]
+    return array[..., order] if array.ndim == 4 else array
 
 
 def _collate(rows: list[Fields]) -> Batch:

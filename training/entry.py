@@ -119,6 +119,8 @@ def labels_from(
 
     chosen = _device(device)
     if minutes <= 0 or frames < 1:
-        raise UsageError(f"training for {minutes:g} minutes on {frames} frames is not possible: give more of both")
+        raise UsageError(
+            f"training for {minutes:g} minutes on {frames} frames is not possible: give more of both"
+        )
     settings = LabelSettings(frames=frames)
     return train_labels(clips, out, teacher, minutes, resume, chosen, seed, dev=dev, settings=settings)

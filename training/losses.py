@@ -30,15 +30,29 @@ _NLL_BETA = 0.5
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """Weight of each term in the sum."""
+    """Weight of each term in the sum.
+
+    perceptual_late : how many times more texture and features count at t = 0 than at t = 1. The first call is to be
+        faithful, later ones may trade fidelity for looks: K chooses a point on the perception-distortion curve (Blau and
+        Michaeli 2018)
+    """
 
     fidelity: float = 1.0
-    structure: float = 0.3
+    structure: float = 0.8
     pyramid: float = 0.5
-    texture: float = 0.01
-    features: float = 0.05
+    texture: float = 0.004
+    features: float = 0.03
     variance: float = 0.05
     temporal: float = 0.3
+    perceptual_late: float = 6.0
+
+    def at(self, t: float) -> dict[str, float]:
+        """Weights of the terms at bridge time t, 0..1."""
+        late = self.perceptual_late ** (1 - t)
+        names = "fidelity", "structure", "pyramid", "texture", "features", "variance"
+        return {
+            name: getattr(self, name) * (late if name in ("texture", "features") else 1.0) for name in names
+        }
 
 
 def luma(x: Tensor) -> Tensor:
@@ -141,5 +155,6 @@ def total(
         with torch.no_grad():
             wanted = features(truth)
         terms["features"] = feature_distance(features(x), wanted)
-    loss = torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
+    chosen = weights.at(t)
+    loss = torch.stack([chosen[name] * term for name, term in terms.items()]).sum()
     return loss, {name: float(term.detach()) for name, term in terms.items()}

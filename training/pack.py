@@ -1,9 +1,9 @@
 """Makes training examples with the real sender: what a receiver would hold, beside the source picture.
 
-    clip -> SenderSession at a random rate -> its state after each frame -> compose -> crops of two frames
-                     ^ anchors arrive when the link has had time to carry them
+    clip -> random view -> SenderSession at a random rate -> its state after each frame -> compose -> crops of two frames
+                                     ^ anchors arrive when the link has had time to carry them
 
-Clips are visited again and again with other rates, speeds and crops until the time is up.
+Clips are visited again and again with other views and rates until the time is up.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from sender.pipeline import SenderSession
 from sender.rate import FILE, LINK, RateTarget
 from training.clips import list_clips, read_clip
 from training.dataset import Example, ExampleWriter, View, crop_view
+from training.views import draw_view, seen
 
 RATES_BPS = (6_000, 8_000, 12_000, 16_000, 24_000, 32_000, 48_000, 64_000, 96_000)
-SIDE = 512
+"""For a picture of 512x512."""
 CROP = 256
 
 
 @dataclass(frozen=True, slots=True)
 class PackSettings:
-    """frames : taken from a clip at a time; every : frames between examples; crops : per example frame"""
+    """frames : taken from a clip at a time, least and most; every : frames between examples"""
 
-    frames: int = 110
-    every: int = 9
-    crops: int = 2
+    frames: tuple[int, int] = (40, 110)
+    every: int = 8
 
 
 def facts_of(state: SceneState, freshness: float = 1.0) -> FrameFacts:
@@ -89,16 +89,19 @@ def _examples(
     path: Path, analyzer: Analyzer, rng: np.random.Generator, settings: PackSettings
 ) -> Iterator[Example]:
     """Crops of pairs of frames of one clip, sent at a random rate."""
-    start = int(rng.integers(0, 60)) if rng.random() < 0.5 else 0
-    clip = read_clip(path, (SIDE, SIDE), settings.frames, start)
+    start, frames = int(rng.integers(0, 60)) if rng.random() < 0.5 else 0, int(rng.integers(*settings.frames))
+    clip = read_clip(path, None, frames, start)
     if len(clip.pictures) < 12:
-        clip = read_clip(path, (SIDE, SIDE), settings.frames, 0)
-    rate_bps = float(rng.choice(RATES_BPS)) * float(rng.uniform(0.8, 1.25))
+        clip = read_clip(path, None, frames, 0)
+    plan = draw_view(clip.pictures[0].height, clip.pictures[0].width, rng)
+    pictures = [seen(plan, picture) for picture in clip.pictures]
+    rate_bps = float(rng.choice(RATES_BPS)) * float(rng.uniform(0.8, 1.25)) * plan.side / 512
     before: View | None = None
-    for index, view in enumerate(_received(clip.pictures, clip.frame_rate, rate_bps, analyzer, rng)):
+    order = reversed(pictures) if plan.backwards else pictures
+    for index, view in enumerate(_received(list(order), clip.frame_rate, rate_bps, analyzer, rng)):
         if before is not None and index % settings.every == settings.every - 1:
-            for _ in range(settings.crops):
-                top, left = (16 * int(rng.integers(0, (SIDE - CROP) // 16 + 1)) for _ in range(2))
+            for _ in range(1 + (plan.side > CROP)):
+                top, left = (16 * int(rng.integers(0, (plan.side - CROP) // 16 + 1)) for _ in range(2))
                 yield Example(path.stem, crop_view(before, top, left, CROP), crop_view(view, top, left, CROP))
         before = view
 
@@ -117,7 +120,8 @@ def _received(
     """
     anchored = rng.random() < 0.6
     scale = int(rng.choice([2, 2, 4])) if anchored else "auto"
-    config = StreamConfig(int(rng.integers(1 << 16)), SIDE, SIDE, frame_rate, 1 / frame_rate)
+    side = pictures[0].width
+    config = StreamConfig(int(rng.integers(1 << 16)), side, side, frame_rate, 1 / frame_rate)
     settings = Config.model_validate({"guide": {"scale": scale}})
     pace = LINK if rng.random() < 0.5 else FILE
     session = SenderSession(config, settings, analyzer, RateTarget(rate_bps, float(frame_rate)), pace)

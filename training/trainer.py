@@ -49,10 +49,10 @@ class TrainSettings:
     warm_up_steps: int = 100
     average_decay: float = 0.999
     clip_norm: float = 1.0
-    weight_decay: float = 0.01
+    weight_decay: float = 0.05
     threads: int = 1
-    first_step: float = 0.6
-    own_step: float = 0.25
+    first_step: float = 0.55
+    own_step: float = 0.3
     drop_anchor: float = 0.12
     drop_labels: float = 0.25
     stale: float = 0.06

@@ -146,6 +146,13 @@ class TinyBridge(ModelMixin, ConfigMixin):
         """
         if embedded is None:
             embedded = self.embed(conditions)
+        painted, log_variance = self.features(z, t, conditions, embedded)
+        return self.paint(painted, log_variance, conditions)
+
+    def features(
+        self, z: Tensor, t: Tensor, conditions: Conditions, embedded: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """All convolutions of a call: what `paint` takes, [N,48,H/4,W/4] and [N,1,H/8,W/8]."""
         film = self.scalars(torch.cat([t[:, None].to(conditions.scalars), conditions.scalars], 1))
         quarter = self.quarter_in(_activate(self.stem_z(z) + embedded), film)
         eighth = self.eighth_in(_activate(self.down_eighth(quarter)), film)
@@ -153,10 +160,9 @@ class TinyBridge(ModelMixin, ConfigMixin):
         middle = self.middle(_activate(middle), film)
         eighth = self.eighth_out(_activate(self.up_eighth(middle).add_(eighth)), film)
         quarter = self.quarter_out(_activate(self.up_quarter(eighth).add_(quarter)), film)
-        x, gate = self._paint(self.head(quarter), conditions)
-        return Prediction(x, gate, self.log_variance(eighth).float().clamp(-12.0, 2.0))
+        return self.head(quarter), self.log_variance(eighth)
 
-    def _paint(self, painted: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
+    def paint(self, painted: Tensor, log_variance: Tensor, conditions: Conditions) -> Prediction:
         """gate * w + (1-gate) * g + detail, written as the change against the base picture.
 
         The base is itself a mixture of w and g whose gate is the trust, plus residual. The gate moves from
@@ -164,5 +170,8 @@ class TinyBridge(ModelMixin, ConfigMixin):
         """
         detail, wish = (F.pixel_shuffle(half, 2) for half in painted.chunk(2, 1))
         trust, wish = conditions.trust, torch.tanh(wish)
-        change = torch.where(wish > 0, 1 - trust, trust) * wish
-        return torch.addcmul(conditions.base + detail, change, conditions.contrast), trust + change
+        up = F.relu(wish)
+        # up * (1 - trust) where the wish is for more, wish * trust where it is for less.
+        change = torch.addcmul(up, trust, torch.sub(wish, up, alpha=2))
+        x = torch.addcmul(conditions.base + detail, change, conditions.contrast)
+        return Prediction(x, trust + change, log_variance.float().clamp(-12.0, 2.0))

@@ -10,7 +10,8 @@ import torch
 from pydantic import ValidationError
 
 from benchmarks import latency
-from benchmarks.latency import measure_latency, run_latency, timed
+from benchmarks.latency import measure_latency, parse_sizes, run_latency
+from benchmarks.latency_levels import timed
 from benchmarks.latency_report import (
     WARPED_ADVANCE,
     WARPED_BASE,
@@ -23,8 +24,8 @@ from benchmarks.latency_report import (
 )
 from benchmarks.two_ends import TwoEnds
 from common.clock import VirtualClock
-from common.config import load_config
-from common.errors import SinkError, SourceError
+from common.config import Size, load_config
+from common.errors import SinkError, SourceError, UsageError
 from receiver.decoder.model import TinyBridge
 from receiver.decoder.synth import LEVELS
 from sender.sources import open_source
@@ -39,21 +40,49 @@ def network() -> TinyBridge:
     return TinyBridge(widths=(16, 16, 16))
 
 
+OTHER_SIZE = Size(80, 48)
+
+
 @pytest.fixture(scope="module")
 def report() -> LatencyReport:
     with open_source(None, (64, 64), seconds=0.6) as source:
-        return measure_latency(source, CONFIG, network())
+        return measure_latency(source, CONFIG, network(), sizes=[Size(64, 64), OTHER_SIZE])
 
 
 def test_every_level_has_a_row_for_the_full_path_and_every_bridge_one_for_the_network(
     report: LatencyReport,
 ) -> None:
-    rows = {(row.stage, row.level): row for row in report.rows}
+    rows = {(row.stage, row.level): row for row in report.rows if row.size == "64x64"}
     assert {level for stage, level in rows if stage == "full path"} == set(LEVELS)
     assert {level for stage, level in rows if stage == "network alone"} == {"bridge1", "bridge2", "bridge4"}
     assert {"sender total", "sender: guide", "decode and advance", "base picture"} <= {
         stage for stage, _ in rows
     }
+
+
+def test_every_level_is_timed_once_at_every_other_size(report: LatencyReport) -> None:
+    full_path = [(row.level, row.size) for row in report.rows if row.stage == "full path"]
+    assert full_path == [(level, size) for size in ("64x64", "80x48") for level in LEVELS]
+    alone = {row.level for row in report.rows if (row.stage, row.size) == ("network alone", "80x48")}
+    assert alone == {"bridge1", "bridge2", "bridge4"}
+    assert {row.stage for row in report.rows if row.size == "80x48"} <= {
+        "full path", "network alone", "network alone, openvino",
+    }  # fmt: skip
+
+
+def test_other_backends_that_run_here_are_timed_beside_the_chosen_one(report: LatencyReport) -> None:
+    pytest.importorskip("openvino")
+    other = [row for row in report.rows if row.stage == "network alone, openvino"]
+    assert [(row.level, row.size) for row in other] == [("bridge1", "64x64"), ("bridge1", "80x48")]
+
+
+def test_sizes_are_read_from_one_text() -> None:
+    assert parse_sizes("256x256, 1280x720") == [Size(256, 256), Size(1280, 720)]
+    assert parse_sizes("") == []
+    with pytest.raises(UsageError, match="auto is none"):
+        parse_sizes("256x256,auto")
+    with pytest.raises(UsageError, match="WIDTHxHEIGHT"):
+        parse_sizes("big")
 
 
 def test_the_sender_is_timed_once_a_frame_without_the_warm_up(report: LatencyReport) -> None:
@@ -72,6 +101,7 @@ def row(stage: str, level: str | None, p95_ms: float) -> Row:
     return Row(
         stage=stage,
         level=level,
+        size="512x512",
         n=3,
         p50_ms=1,
         p95_ms=p95_ms,
@@ -108,10 +138,10 @@ def test_a_base_picture_without_an_anchor_does_not_pass_for_one_with() -> None:
 
 
 def test_an_anchor_is_always_put_to_use(report: LatencyReport) -> None:
-    rows = {row.stage: row for row in report.rows}
+    rows = {row.stage: row for row in report.rows if row.size == "64x64"}
     assert report.idle_stages == []
     assert rows[WARPED_BASE].n == rows[WARPED_ADVANCE].n == rows[WARPED_SENDER].n > 5
-    assert requirements(report.rows, None)[1].measured == rows[WARPED_BASE].p95_ms
+    assert report.requirements[1].measured == rows[WARPED_BASE].p95_ms
 
 
 def test_stages_that_never_ran_are_named() -> None:
@@ -136,7 +166,7 @@ def test_the_command_writes_a_document_that_reads_back_and_prints_it_last(
     written = LatencyReport.model_validate_json((tmp_path / "new" / "latency.json").read_text())
     last = capsys.readouterr().out.splitlines()[-1]
     assert LatencyReport.model_validate_json(last) == written == report
-    assert json.loads(last)["schema"] == "semcast.latency/1"
+    assert json.loads(last)["schema"] == "semcast.latency/2"
 
 
 def test_the_document_has_no_fields_of_its_own() -> None:

@@ -19,11 +19,14 @@ from benchmarks.envelope import (
     bits_at_quality,
     curve_through,
     envelope_points,
+    family_at,
+    measure_at,
     quality_at_rate,
     rate_at_quality,
     rate_gap,
 )
 from benchmarks.peers import RdPoint
+from benchmarks.rd_quality import Judge, Metrics, Quality
 from common.errors import CodecError
 from common.types import Picture
 
@@ -42,12 +45,19 @@ def clip() -> list[Picture]:
     ]
 
 
+@pytest.fixture(scope="module")
+def judge(clip: list[Picture]) -> Judge:
+    return Judge(clip, RATE, Metrics(vmaf=False))
+
+
 @pytest.mark.parametrize("codec", peers.PEERS, ids=lambda codec: codec.name)
-def test_every_peer_trades_rate_for_quality(codec: peers.PeerCodec, clip: list[Picture]) -> None:
-    worst, best = (peers.run_point(codec, clip, RATE, 1, crf) for crf in (codec.ladder[0], codec.ladder[-1]))
+def test_every_peer_trades_rate_for_quality(codec: peers.PeerCodec, judge: Judge) -> None:
+    worst, best = (peers.run_point(codec, judge, 1, crf) for crf in (codec.ladder[0], codec.ladder[-1]))
     assert worst.total_bytes < best.total_bytes
-    assert worst.psnr_yuv < best.psnr_yuv and worst.ms_ssim < best.ms_ssim
-    assert best.psnr_yuv > 34.0
+    assert worst.quality.psnr_yuv < best.quality.psnr_yuv and worst.quality.ms_ssim < best.quality.ms_ssim
+    assert worst.quality.feature_distance is not None and best.quality.feature_distance is not None
+    assert worst.quality.feature_distance > best.quality.feature_distance
+    assert best.quality.psnr_yuv > 34.0
     assert worst.kbps == pytest.approx(worst.total_bytes * 8 / (6 / (30000 / 1001)) / 1000)
 
 
@@ -58,26 +68,32 @@ def test_peers_hold_no_picture_back_and_send_one_key(codec: peers.PeerCodec, cli
     assert len(packets[0]) > 2 * max(map(len, packets[1:]))
 
 
-def test_smaller_scales_are_cheaper_and_too_small_ones_left_out(clip: list[Picture]) -> None:
-    points = peers.run_ladder(peers.X264, clip, RATE, ladder=(37,))
+def test_smaller_scales_are_cheaper_and_too_small_ones_left_out(judge: Judge) -> None:
+    points = peers.run_ladder(peers.X264, judge, ladder=(37,))
     assert [point.scale for point in points] == [1, 2, 4]
     assert points[0].total_bytes > points[1].total_bytes > points[2].total_bytes
-    assert points[0].psnr_yuv > points[1].psnr_yuv > points[2].psnr_yuv
-    assert [p.scale for p in peers.run_ladder(peers.SVT_AV1, clip, RATE, ladder=(55,))] == [1]
+    assert points[0].quality.psnr_yuv > points[1].quality.psnr_yuv > points[2].quality.psnr_yuv
+    assert [p.scale for p in peers.run_ladder(peers.SVT_AV1, judge, ladder=(55,))] == [1]
 
 
 def test_a_sweep_resumes_from_its_cache(
-    clip: list[Picture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: list[Picture], judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = peers.run_ladder(peers.X264, clip, RATE, scales=(1, 2), ladder=(40,), cache=tmp_path)
+    first = peers.run_ladder(peers.X264, judge, (1, 2), (40,), tmp_path)
+    stored = sorted(tmp_path.iterdir())
 
     def refuse(*_: object) -> RdPoint:
         raise AssertionError("encoded again")
 
     monkeypatch.setattr(peers, "run_point", refuse)
-    assert peers.run_ladder(peers.X264, clip, RATE, scales=(1, 2), ladder=(40,), cache=tmp_path) == first
-    with pytest.raises(AssertionError, match="encoded again"):  # another clip is another entry
-        peers.run_ladder(peers.X264, clip[1:], RATE, scales=(1,), ladder=(40,), cache=tmp_path)
+    assert peers.run_ladder(peers.X264, judge, (1, 2), (40,), tmp_path) == first
+    for other in (Judge(clip[1:], RATE, judge.metrics), Judge(clip, RATE, Metrics(vmaf=True))):
+        with pytest.raises(AssertionError, match="encoded again"):  # another clip or metric is another entry
+            peers.run_ladder(peers.X264, other, (1,), (40,), tmp_path)
+    for path in stored:
+        path.write_text("{")  # a half file
+    with pytest.raises(AssertionError, match="encoded again"):
+        peers.run_ladder(peers.X264, judge, (1,), (40,), tmp_path)
 
 
 def test_a_missing_codec_is_one_clear_line(clip: list[Picture]) -> None:
@@ -94,8 +110,8 @@ def test_without_sei_drops_only_type_six() -> None:
 # --- comparing
 
 
-def point(scale: int, kbps: float, psnr: float, vmaf: float | None = None) -> RdPoint:
-    return RdPoint("svt-av1", scale, 40, round(kbps * 125), kbps, psnr, 0.9, vmaf)
+def point(scale: int, kbps: float, psnr: float, **more: float) -> RdPoint:
+    return RdPoint("svt-av1", scale, 40, round(kbps * 125), kbps, Quality(psnr, 0.9, **more))
 
 
 LADDER = [
@@ -129,9 +145,41 @@ def test_points_without_the_metric_are_left_out() -> None:
 
 def test_bd_rate_of_a_system_that_needs_a_tenth_more() -> None:
     envelope = best_of_ladder(LADDER[:4], "psnr_yuv")
-    delta = bd_rate([(1.1 * p.kbps, p.psnr_yuv) for p in LADDER[:4]], envelope)
+    delta = bd_rate([(1.1 * p.kbps, p.quality.psnr_yuv) for p in LADDER[:4]], envelope)
     assert delta.percent == pytest.approx(10.0)
     assert delta.overlap == 1.0
+
+
+def test_distances_are_compared_negated() -> None:
+    ladder = [
+        point(1, kbps, 30, feature_distance=d) for kbps, d in ((50, 0.3), (100, 0.2), (200, 0.1), (400, 0.05))
+    ]
+    envelope = best_of_ladder(ladder, "feature_distance")
+    assert quality_at_rate(envelope, 400) == -0.05 and rate_at_quality(envelope, -0.2) == pytest.approx(100)
+    ours = [(0.9 * p.kbps, -(p.quality.feature_distance or 0)) for p in ladder]
+    assert bd_rate(ours, envelope).percent == pytest.approx(-10.0)
+
+
+def test_the_overlap_of_a_band_is_with_what_the_ladder_has_in_it() -> None:
+    envelope = best_of_ladder(LADDER[:4], "psnr_yuv")
+    ours = [(1.1 * kbps, quality) for kbps, quality in ((50, 30), (70, 32), (85, 33), (100, 34))]
+    whole, band = bd_rate(ours, envelope), bd_rate(ours, envelope, (10, 100))
+    assert whole.percent == band.percent
+    assert whole.overlap == pytest.approx(1 / 3) and band.overlap == pytest.approx(1.0)
+    better = bd_rate([(kbps, quality + 6) for kbps, quality in ours], envelope, (10, 100))
+    assert better.overlap == 0.0 and better.percent is not None and better.percent < -40
+    assert bd_rate(ours, envelope, (1, 10)).overlap == 0.0
+
+
+def test_other_measures_are_those_of_the_codec_that_is_best_there() -> None:
+    ladder = [
+        *(point(1, kbps, psnr, warping_error=w) for kbps, psnr, w in ((50, 30, 1.0), (100, 34, 1.4))),
+        *(point(2, kbps, psnr, warping_error=0.5) for kbps, psnr in ((10, 25), (50, 32))),
+    ]
+    assert measure_at(ladder, 40, "warping_error") == 0.5
+    assert measure_at(ladder, 100, "warping_error") == 1.4
+    assert measure_at(ladder, 5, "warping_error") is None and family_at(ladder, 5) == []
+    assert measure_at(LADDER, 100, "warping_error") is None
 
 
 def test_bd_rate_says_why_it_is_absent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -51,7 +52,12 @@ def view(seed: int) -> View:
     blurred = Picture((smooth - 6).astype(np.uint8), chroma - 5, chroma + 5)
     blocks = np.zeros((SIZE // 16, SIZE // 16), np.uint8)
     scene = Composition(
-        blurred, None, blurred, np.zeros((SIZE // 8, SIZE // 8), np.uint8), blocks, blocks + seed % 21
+        blurred,
+        None,
+        blurred,
+        rng.integers(0, 256, (SIZE // 8, SIZE // 8)).astype(np.uint8),
+        blocks,
+        blocks + seed % 21,
     )
     return View(Picture(truth, chroma, chroma), scene, FrameFacts(seed, 4, 100))
 
@@ -86,17 +92,26 @@ def test_examples_come_back_as_written_and_split_by_clip(folder: Path) -> None:
     assert int(batch.later.labels[0, 0, 0]) == 11
 
 
-def test_flips_keep_pictures_and_maps_together(folder: Path) -> None:
+def test_symmetries_keep_pictures_and_maps_together(folder: Path) -> None:
     examples, rng = ExampleSet(folder, held_out=True), np.random.default_rng(0)
-    wanted = view(11).truth.y
+    luma, trust = view(11).truth.y, view(11).composition.reliability
+    turns = itertools.product((False, True), repeat=3)
+    wanted = {turn: (_turned(luma, *turn), _turned(trust, *turn)) for turn in turns}
     seen = set()
-    for _ in range(8):
-        packed = examples.batch(1, SIZE, rng).truth_later
-        luma = torch.nn.functional.pixel_shuffle(packed.permute(0, 3, 1, 2)[:, :4].float(), 2)[0, 0].numpy()
-        mirrored = np.array_equal(luma, wanted[:, ::-1])
-        assert mirrored or np.array_equal(luma, wanted)
-        seen.add(mirrored)
-    assert seen == {True, False}
+    for _ in range(80):
+        batch = examples.batch(1, SIZE, rng)
+        packed = batch.truth_later.permute(0, 3, 1, 2)[:, :4].float()
+        found = torch.nn.functional.pixel_shuffle(packed, 2)[0, 0].numpy()
+        turn = next(turn for turn, (y, _) in wanted.items() if np.array_equal(found, y))
+        assert np.array_equal(batch.later.trust[0].numpy(), wanted[turn][1])
+        seen.add(turn)
+    assert len(seen) == 8
+
+
+def _turned(array: np.ndarray, mirrored: bool, upended: bool, transposed: bool) -> np.ndarray:
+    array = array[:, ::-1] if mirrored else array
+    array = array[::-1] if upended else array
+    return array.T if transposed else array
 
 
 def test_crops_are_the_same_place_in_every_part() -> None:
