@@ -120,9 +120,7 @@ def _run(
     stream = sender.config
     settings = config.receiver
     size = (stream.coded_height, stream.coded_width)
-    painter = open_painter(
-        settings.decoder, settings.steps, settings.device, stream.seed, size, settings.threads
-    )
+    painter = open_painter(config, stream.seed, size)
     session = ReceiverSession(settings, painter, SystemClock())
     record = Record()
     args = (stream.frame_rate, stream.time_base, stream.colour)

@@ -143,9 +143,7 @@ def open_received(path: Path, config: Config) -> tuple[ReceiverSession, StreamCo
     units = read_sgv(path)
     stream = _first_config(units, path)
     settings, size = config.receiver, (stream.coded_height, stream.coded_width)
-    painter = open_painter(
-        settings.decoder, settings.steps, settings.device, stream.seed, size, settings.threads
-    )
+    painter = open_painter(config, stream.seed, size)
     session = ReceiverSession(settings, painter, SystemClock())
     return session, stream, chain([pack_config(stream, 0).data], units)
 

@@ -102,7 +102,13 @@ class Ladder:
 def open_ladder(model: TinyBridge, config: Config, clock: Clock) -> Ladder:
     """`model` is moved to the configured device; ConfigError where the backend named cannot run."""
     settings = config.receiver
-    painter = BridgeSynthesizer(model, device=settings.device, seed=config.stream.seed)
+    painter = BridgeSynthesizer(
+        model,
+        device=settings.device,
+        seed=config.stream.seed,
+        settings=config.decoder,
+        backend=settings.backend,
+    )
     device = pick_device(settings.device)
     networks = {NETWORK_ALONE: open_network(model, settings.backend, device)}
     chosen = "torch" if settings.backend == "auto" else settings.backend

@@ -120,9 +120,7 @@ def watch(clip: Clip, source: VideoSource, config: Config) -> Watched:
     sender, clock = open_sender(source, config), VirtualClock()
     stream, settings = sender.config, config.receiver
     size = (stream.coded_height, stream.coded_width)
-    painter = open_painter(
-        settings.decoder, settings.steps, settings.device, stream.seed, size, settings.threads
-    )
+    painter = open_painter(config, stream.seed, size)
     receiver, watched = ReceiverSession(settings, painter, clock), Watched()
 
     def on_sent(_: Frame, step: Step) -> None:

@@ -309,9 +309,7 @@ class ReceivingEnd:
             return
         stream, settings = unit.config, self.config.receiver
         size = (stream.coded_height, stream.coded_width)
-        painter = open_painter(
-            settings.decoder, settings.steps, settings.device, stream.seed, size, settings.threads
-        )
+        painter = open_painter(self.config, stream.seed, size)
         self.session = ReceiverSession(settings, painter, self.clock)
         # Who joins late starts with the frame that follows, not with the stream's first.
         self.session.playout = Playout(settings.playout_delay_ms / 1e3, next_slot=unit.slot)
@@ -353,9 +351,8 @@ def receive_udp(
     ChannelError when no stream came.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    settings = config.receiver
     # Loads the libraries now, so that the stream's first pictures need not wait for them, and says what is missing.
-    open_painter(settings.decoder, settings.steps, settings.device, 0, LIKELY_SIZE, settings.threads)
+    open_painter(config, 0, LIKELY_SIZE)
     with closing(UdpTransport(parse_address(listen))) as transport:
         end = ReceivingEnd(config, out, transport, SystemClock(), {} if digests else None)
         console.print(f"listening on {transport.local}", markup=False)

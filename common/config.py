@@ -222,6 +222,33 @@ class ReceiverSettings(_Section):
     """Processor threads of the decoder; by default one for each core, up to four."""
 
 
+class DecoderSettings(_Section):
+    """[decoder]: the ideas of the diffusion decoder, as switches that `semcast bench ablation` turns one by one."""
+
+    start: Literal["base", "noise"] = "base"
+    """Where the bridge begins: at the base picture with noise where that cannot be trusted, or full noise everywhere."""
+    reuse: bool = False
+    """Begin at the previous output, at a step that depends on how much has changed since."""
+    shared_noise: Share = 1.0
+    """Part of the noise's power that is the same for every picture; the rest is drawn anew and flickers."""
+    moving: bool = False
+    """Move the previous output and the noise along with the picture's motion."""
+    previous: bool = True
+    """Show the network its previous output."""
+    temporal_guidance: float = Field(1.0, ge=0.0, le=4.0)
+    """How far to go from the picture without to the one with the previous output; other than 1, a second network call."""
+    guide_pull: Share = 0.0
+    """Pull of the coded guide on the low-passed output (reconstruction guidance)."""
+    base_pull: Share = 0.5
+    """The same pull by the base picture, which is right where the guide is blind."""
+    detail_pull: Share = 0.3
+    """Pull of the base picture on everything."""
+    structure_level: int = Field(0, ge=0, le=3)
+    """Guide and label map are shown to the network 2^level times coarser."""
+    labels: Literal["sent", "predicted", "none"] = "sent"
+    """Label map shown to the network: as sent; where none was sent, predicted from the base picture; or none."""
+
+
 class SenderSettings(_Section):
     """[sender]: encoding."""
 
@@ -249,6 +276,7 @@ class Config(_Section):
     residual: ResidualSettings = ResidualSettings()
     channel: ChannelSettings = ChannelSettings()
     receiver: ReceiverSettings = ReceiverSettings()
+    decoder: DecoderSettings = DecoderSettings()
     sender: SenderSettings = SenderSettings()
 
     def as_dict(self) -> dict[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from common.config import Config
 from common.errors import WeightsError
 from common.state import Composition
 from common.types import Picture
@@ -48,19 +49,21 @@ class BasePainter:
         return Painted(self.held, None, 0)
 
 
-def open_painter(
-    decoder: str, steps: str | int, device: str, seed: int, size: tuple[int, int], threads: int = 1
-) -> Painter:
-    """The painter that the settings ask for, warmed up.
+def open_painter(config: Config, seed: int, size: tuple[int, int]) -> Painter:
+    """The painter that the settings ask for, warmed up. No steps need no decoder.
 
-    steps : 0 needs no decoder; size : (height, width) of the coded picture
+    seed : of the noise, as the stream says; size : (height, width) of the coded picture
     Raises WeightsError when the decoder's weights are missing: never a silent fallback.
     """
-    if steps == 0:
+    receiver = config.receiver
+    if receiver.steps == 0:
         return BasePainter()
     import torch
 
-    torch.set_num_threads(threads)  # threads that wait for a busy core cost more than they give
-    painter = BridgeSynthesizer.load(decoder, device=device, seed=seed)  # type: ignore[arg-type]
+    torch.set_num_threads(receiver.threads)  # threads that wait for a busy core cost more than they give
+    painter = BridgeSynthesizer.load(
+        receiver.decoder, device=receiver.device, seed=seed, settings=config.decoder,
+        backend=receiver.backend,
+    )  # fmt: skip
     painter.warm_up(*size)
     return painter

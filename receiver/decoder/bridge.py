@@ -14,6 +14,8 @@ Tensors are [N,6,H/2,W/2] in -1..1 (see `conditions`), maps are [N,6,H/2,W/2] in
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -30,6 +32,11 @@ K_MAX = 0.20
 
 SCHEDULES: dict[int, tuple[float, ...]] = {1: (1.0,), 2: (1.0, 0.5), 4: (1.0, 0.75, 0.5, 0.25)}
 """Times at which the network is called, by number of steps."""
+
+REUSE_CHANGES = (0.4, 1.2, 3.5)
+REUSE_UNRELIABILITIES = (0.25, 0.5)
+REUSE_TIMES = ((0.5, 0.5, 0.5), (0.5, 0.75, 0.75), (0.75, 0.75, 1.0), (1.0, 1.0, 1.0))
+"""Switch step of denoising reuse, by change (rows) and unreliability (columns)."""
 
 
 class Prediction(NamedTuple):
@@ -74,11 +81,29 @@ def step(z: Tensor, x_hat: Tensor, b: Tensor, t: float, s: float, u: Tensor) -> 
     return torch.lerp(x_hat, b, s) + implied_noise * (s / t)
 
 
-def schedule(steps: int) -> tuple[float, ...]:
-    """Times of the network calls for 1, 2 or 4 steps, falling from 1; ValueError for another number."""
+def schedule(steps: int, start: float = 1.0) -> tuple[float, ...]:
+    """Times of the network calls for 1, 2 or 4 steps, falling from `start`; ValueError for another number."""
     if steps not in SCHEDULES:
         raise ValueError(f"the bridge runs in {', '.join(map(str, SCHEDULES))} steps, not {steps}")
-    return SCHEDULES[steps]
+    return tuple(start * t for t in SCHEDULES[steps])
+
+
+def switch_time(change: float, u: float) -> float:
+    """Where to begin when the previous output is at hand: the switch step of denoising reuse, 0..1.
+
+    change : mean absolute change of the base picture since, sample steps; u : mean unreliability, 0..1
+    The less has changed and the more the base is trusted, the later. Calibrated by `python -m training.reuse`.
+    """
+    row = bisect_right(REUSE_CHANGES, change)
+    column = bisect_right(REUSE_UNRELIABILITIES, u)
+    return REUSE_TIMES[row][column]
+
+
+def blended_noise(shared: Tensor, fresh: Tensor, share: float) -> Tensor:
+    """sqrt(share) shared + sqrt(1 - share) fresh: unit variance, and texture that stays where it is (WVSC-D)."""
+    if share >= 1.0:
+        return shared
+    return math.sqrt(share) * shared + math.sqrt(1 - share) * fresh
 
 
 def noise_like(reference: Tensor, seed: int, slot: int) -> Tensor:
@@ -149,16 +174,18 @@ def sample(
     times: tuple[float, ...],
     should_stop: Callable[[], bool],
     refine: Callable[[Tensor], Tensor] = lambda x: x,
+    known: Tensor | None = None,
 ) -> Sampled | None:
-    """Runs the bridge from t = 1 along `times` and returns the newest prediction at any stop.
+    """Runs the bridge along `times` and returns the newest prediction at any stop.
 
     predict : (z, t) -> Prediction
-    times : falling, from `schedule`
+    times : falling, from `schedule`; from 1 unless `known` is given
+    known : picture that the bridge is taken to have reached by times[0] (denoising reuse)
     should_stop : asked before every network call
     refine : applied to every predicted x (guidance, received residual)
     returns None if stopped before the first call
     """
-    z = diffuse(b, b, times[0], u, noise)
+    z = diffuse(b if known is None else known, b, times[0], u, noise)
     newest: Sampled | None = None
     for done, t in enumerate(times):
         if should_stop():

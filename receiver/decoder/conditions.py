@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,6 +29,10 @@ CONDITION_CHANNELS = 4 * PICTURE_CHANNELS + 2
 """Base, warped anchor, guide, previous output; trust; where residual was received."""
 SCALARS = 6
 """Guide scale, guide quantiser, anchor age, freshness, anchor present, previous output present."""
+HAS_PREVIOUS = 5
+"""Place of the last of them."""
+_BASE, GUIDE, _PREVIOUS = slice(0, 6), slice(12, 18), slice(18, 24)
+"""Places of pictures in the stem."""
 
 UNITS = 128.0
 """Samples per unit of the network's range; also the sample that stands for 0."""
@@ -176,6 +181,38 @@ def assemble(observation: Observation, dtype: torch.dtype) -> Conditions:
     unreliability = (1 - trusted).mul_(1 - arrived).mul_(severity)
     labels, scalars = observation.labels.long(), observation.scalars.to(dtype)
     return Conditions(stem, base, contrast, trusted, unreliability, arrived, labels, scalars)
+
+
+def coarser(observation: Observation, level: int) -> Observation:
+    """Guide and label map with their detail below 2^level cells taken away (structure level, Gen-1)."""
+    if level == 0:
+        return observation
+    step = 1 << level
+    return observation._replace(
+        guide=_pooled(observation.guide, step), labels=_repeated(observation.labels, step)
+    )
+
+
+def _pooled(picture: Tensor, step: int) -> Tensor:
+    """[N,h,w,6] uint8 with blocks of step x step replaced by their mean."""
+    x = picture.permute(0, 3, 1, 2).float()
+    small = F.avg_pool2d(x, step, ceil_mode=True, count_include_pad=False)
+    large = F.interpolate(small, scale_factor=step, mode="nearest")[..., : x.shape[2], : x.shape[3]]
+    return large.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def _repeated(cells: Tensor, step: int) -> Tensor:
+    """[N,h,w] with blocks of step x step replaced by their first cell."""
+    large = cells[:, ::step, ::step].repeat_interleave(step, 1).repeat_interleave(step, 2)
+    return large[:, : cells.shape[1], : cells.shape[2]]
+
+
+def forgetful(conditions: Conditions) -> Conditions:
+    """The same frame as if nothing had been shown before: the base picture in place of the previous output."""
+    stem, scalars = conditions.stem.clone(), conditions.scalars.clone()
+    stem[:, _PREVIOUS] = stem[:, _BASE]
+    scalars[:, HAS_PREVIOUS] = 0.0
+    return conditions._replace(stem=stem, scalars=scalars)
 
 
 def _enlarge(cells: Tensor, factor: int) -> Tensor:

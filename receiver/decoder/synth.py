@@ -9,7 +9,7 @@ bridgeK  K network calls on top of it, K in 1, 2, 4
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self, cast
 
 import numpy as np
@@ -17,21 +17,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from common.config import DecoderSettings
 from common.errors import ConfigError, WeightsError
+from common.labelnet import LabelNet, load_labelnet
 from common.state import Composition
 from common.types import Picture
 from common.weights import load_weights
 from receiver.decoder import bridge
+from receiver.decoder.backends import BackendName, Network, open_network
 from receiver.decoder.conditions import (
+    GUIDE,
     UNITS,
     Conditions,
     FrameFacts,
     Observation,
     assemble,
+    coarser,
+    forgetful,
     observe,
+    pack,
     to_samples,
+    to_units,
     unpack,
 )
+from receiver.decoder.memory import Memory, change_since, half_size, motion_since, moved
 from receiver.decoder.model import FAMILY, TinyBridge
 
 LEVELS = ("hold", "guide", "base", "bridge1", "bridge2", "bridge4")
@@ -39,6 +48,8 @@ UNCERTAINTY_PER_LEVEL = 4.0
 """Uncertainty bytes per sample step of expected error."""
 
 DeviceName = Literal["auto", "cpu", "cuda"]
+
+DEFAULTS = DecoderSettings()
 
 FLAT = 2
 """Range of the luma, in sample steps, of a picture that shows nothing."""
@@ -65,8 +76,7 @@ class Correction:
 
     guide : pull of the coded guide on the low-passed output (reconstruction guidance)
     base : the same pull by the base picture, which is right where the guide is blind
-    detail : pull of the base picture on everything. Measured on development clips, base 0.5 and detail 0.3 make the
-        output better than the base picture in PSNR, MS-SSIM and feature distance alike
+    detail : pull of the base picture on everything
     residual : pull of the base picture where residual was received
     """
 
@@ -74,6 +84,11 @@ class Correction:
     base: float = 0.5
     detail: float = 0.3
     residual: float = 1.0
+
+
+def correction_of(settings: DecoderSettings) -> Correction:
+    """The pulls of the settings."""
+    return Correction(settings.guide_pull, settings.base_pull, settings.detail_pull)
 
 
 def pick_device(name: DeviceName) -> torch.device:
@@ -99,36 +114,51 @@ class BridgeSynthesizer:
         device: DeviceName = "auto",
         dtype: torch.dtype = torch.bfloat16,
         seed: int = 0,
-        correction: Correction = Correction(),
+        settings: DecoderSettings = DEFAULTS,
+        correction: Correction | None = None,
+        backend: BackendName = "torch",
     ) -> None:
-        """model : its weights are moved to `device` and `dtype`; seed : of the noise."""
+        """model : its weights are moved to `device` and `dtype`; seed : of the noise
+        correction : by default as in `settings`
+        """
         self._device = pick_device(device)
         self._dtype = dtype
-        self._model = _prepared(model, self._device, dtype)
+        self._model = open_network(_prepared(model, self._device, dtype), backend, self._device)
         self._seed = seed
-        self._correction = correction
-        self._shown: Picture | None = None
+        self._settings = settings
+        self._correction = correction or correction_of(settings)
+        self._labels: LabelNet | None = load_labelnet() if settings.labels == "predicted" else None
+        self._memory: Memory | None = None
 
     @classmethod
-    def load(cls, name_or_path: str = "tiny", *, device: DeviceName = "auto", seed: int = 0) -> Self:
+    def load(
+        cls,
+        name_or_path: str = "tiny",
+        *,
+        device: DeviceName = "auto",
+        seed: int = 0,
+        settings: DecoderSettings = DEFAULTS,
+        backend: BackendName = "torch",
+    ) -> Self:
         """With the weights shipped under this name, or in this safetensors file; else WeightsError."""
-        return cls(load_model(name_or_path), device=device, seed=seed)
+        return cls(load_model(name_or_path), device=device, seed=seed, settings=settings, backend=backend)
 
     @property
     def held(self) -> Picture | None:
         """The picture painted last."""
-        return self._shown
+        return None if self._memory is None else self._memory.shown
 
     def reset(self) -> None:
         """Forget the last picture: after a seek or a loss of state."""
-        self._shown = None
+        self._memory = None
 
     def warm_up(self, height: int, width: int) -> None:
-        """One throw-away step at this size (multiples of 16): the first is the slowest."""
+        """One throw-away step at this size (multiples of 16): the first is the slowest. Nothing of it is remembered."""
         planes = [np.full((height // k, width // k), 128, np.uint8) for k in (1, 2, 2, 8, 16, 16)]
         grey = Picture(*planes[:3])
         blank = Composition(grey, None, grey, planes[3], planes[4] * 0, planes[5] * 0)
         self._bridge(blank, FrameFacts(), 1, lambda: False)
+        self.reset()
 
     def render(
         self, composition: Composition, facts: FrameFacts, level: str, should_stop: Callable[[], bool]
@@ -138,60 +168,102 @@ class BridgeSynthesizer:
         level : one of `levels`; ConfigError otherwise
         should_stop : asked before every network call; the newest picture is returned once it says True
         """
-        painted = self._paint(composition, facts, level, should_stop)
-        self._shown = painted.picture
-        return painted
-
-    def _paint(
-        self, composition: Composition, facts: FrameFacts, level: str, should_stop: Callable[[], bool]
-    ) -> Painted:
-        match level:
-            case "hold":
-                return Painted(self._shown or composition.base, None, 0)
-            case "guide":
-                return Painted(composition.guide, None, 0)
-            case "base":
-                return Painted(composition.base, None, 0)
-            case "bridge1" | "bridge2" | "bridge4":
-                if np.ptp(composition.base.y) <= FLAT:  # a fade to black: there is nothing to paint
-                    return Painted(composition.base, None, 0)
-                return self._bridge(composition, facts, int(level[-1]), should_stop)
-        raise ConfigError(f"unknown decoder level {level!r}: use one of {', '.join(LEVELS)}")
+        if level not in LEVELS:
+            raise ConfigError(f"unknown decoder level {level!r}: use one of {', '.join(LEVELS)}")
+        flat = np.ptp(composition.base.y) <= FLAT  # a fade to black: there is nothing to paint
+        if level.startswith("bridge") and not flat:
+            return self._bridge(composition, facts, int(level[-1]), should_stop)
+        chosen = {"hold": self.held or composition.base, "guide": composition.guide}
+        picture = chosen.get(level, composition.base)
+        self._memory = Memory(picture, half_size(composition.base))
+        return Painted(picture, None, 0)
 
     @torch.inference_mode()
     def _bridge(
         self, composition: Composition, facts: FrameFacts, steps: int, should_stop: Callable[[], bool]
     ) -> Painted:
-        observation = observe(composition, facts, self._shown)
-        moved = Observation(*(part.to(self._device) for part in observation))
-        conditions = assemble(moved, self._dtype)
-        sampled = run_bridge(self._model, conditions, steps, facts, self._seed, should_stop, self._correction)
+        small, settings = half_size(composition.base), self._settings
+        memory = self._memory
+        if memory is not None and settings.moving:
+            memory = moved(memory, motion_since(memory, small))
+        conditions = self._conditions(composition, facts, memory)
+        noise = self._noise(conditions, facts, memory)
+        known, start = None, 1.0
+        if memory is not None and settings.reuse:
+            start = bridge.switch_time(change_since(memory, small), float(conditions.unreliability.mean()))
+            known = self._units(memory.shown) if start < 1 else None
+        sampled = run_bridge(
+            self._model, conditions, steps, facts, should_stop, self._correction, noise=noise, known=known,
+            start=start, temporal_guidance=settings.temporal_guidance if memory is not None else 1.0,
+        )  # fmt: skip
         if sampled is None:
+            self._memory = Memory(composition.base, small, noise)
             return Painted(composition.base, None, 0)
         picture = unpack(to_samples(sampled.prediction.x)[0].cpu().numpy())
+        self._memory = Memory(picture, small, noise)
         return Painted(picture, uncertainty_of(sampled.prediction.log_variance), sampled.steps_done)
+
+    def _conditions(self, composition: Composition, facts: FrameFacts, memory: Memory | None) -> Conditions:
+        """What the network is shown, as far as the settings let it."""
+        settings = self._settings
+        composition = replace(composition, labels=self._label_map(composition))
+        observation = observe(composition, facts, memory.shown if memory and settings.previous else None)
+        moved_over = Observation(*(part.to(self._device) for part in observation))
+        conditions = assemble(coarser(moved_over, settings.structure_level), self._dtype)
+        if settings.start == "noise":
+            full = torch.ones_like(conditions.unreliability)
+            conditions = conditions._replace(unreliability=full)
+        return conditions
+
+    def _label_map(self, composition: Composition) -> NDArray[np.uint8]:
+        """As sent, or nothing, or what the base picture shows: the small semantic layer is found before the picture is
+        painted from it (SemanticGen)."""
+        if self._settings.labels == "none":
+            return np.zeros_like(composition.labels)
+        if self._labels is None or composition.labels.any():
+            return composition.labels
+        return self._labels.logits(composition.base).argmax(0).numpy().astype(np.uint8)
+
+    def _noise(self, conditions: Conditions, facts: FrameFacts, memory: Memory | None) -> Tensor:
+        """The noise of this picture: in part the last one's, so that what it becomes stays where it is."""
+        share = self._settings.shared_noise
+        fresh = bridge.noise_like(conditions.base, self._seed, facts.slot if share < 1 else 0)
+        if memory is None or memory.noise is None or share == 0 or memory.noise.shape != fresh.shape:
+            return fresh
+        return bridge.blended_noise(memory.noise, fresh, share)
+
+    def _units(self, picture: Picture) -> Tensor:
+        """A picture as the network's samples, [1,6,H/2,W/2]."""
+        return to_units(torch.from_numpy(pack(picture))[None].to(self._device), self._dtype)
 
 
 def run_bridge(
-    model: TinyBridge,
+    model: Network,
     conditions: Conditions,
     steps: int,
     facts: FrameFacts,
-    seed: int = 0,
     should_stop: Callable[[], bool] = lambda: False,
     correction: Correction = Correction(),
+    *,
+    noise: Tensor | None = None,
+    known: Tensor | None = None,
+    start: float = 1.0,
+    temporal_guidance: float = 1.0,
 ) -> bridge.Sampled | None:
-    """The bridge over one assembled frame (or a batch that shares `facts`)."""
-    embedded = model.embed(conditions)
+    """The bridge over one assembled frame (or a batch that shares `facts`).
 
-    def predict(z: Tensor, t: float) -> bridge.Prediction:
-        return cast(bridge.Prediction, model(z, z.new_full((len(z),), t), conditions, embedded))
+    noise : [N,6,H/2,W/2], by default that of seed 0 and the frame's slot
+    known, start : picture to begin from, and the time that it is taken to stand for
+    temporal_guidance : how far to go from the prediction without to the one with the previous output
+    """
+    predict = _predictor(model, conditions)
+    if temporal_guidance != 1.0:
+        predict = _guided(predict, _predictor(model, forgetful(conditions)), temporal_guidance)
 
     def refine(x: Tensor) -> Tensor:
         scale, fresh = facts.guide_scale, facts.freshness
         if correction.guide:
-            guide = conditions.stem[:, 12:18] / UNITS
-            x = bridge.agree_with(x, guide, scale, correction.guide * fresh)
+            x = bridge.agree_with(x, conditions.stem[:, GUIDE] / UNITS, scale, correction.guide * fresh)
         x = bridge.agree_with(x, conditions.base, scale, correction.base * fresh)
         if correction.detail:
             x = torch.lerp(x, conditions.base, correction.detail)
@@ -199,9 +271,27 @@ def run_bridge(
             x = bridge.keep_received(x, conditions.base, conditions.received * correction.residual)
         return x
 
-    noise = bridge.noise_like(conditions.base, seed, facts.slot)
-    base, u, times = conditions.base, conditions.unreliability, bridge.schedule(steps)
-    return bridge.sample(predict, base, u, noise, times, should_stop, refine)
+    noise = bridge.noise_like(conditions.base, 0, facts.slot) if noise is None else noise
+    base, u, times = conditions.base, conditions.unreliability, bridge.schedule(steps, start)
+    return bridge.sample(predict, base, u, noise, times, should_stop, refine, known)
+
+
+Predict = Callable[[Tensor, float], bridge.Prediction]
+
+
+def _predictor(model: Network, conditions: Conditions) -> Predict:
+    embedded = model.embed(conditions)
+    return lambda z, t: model(z, z.new_full((len(z),), t), conditions, embedded)
+
+
+def _guided(led: Predict, unled: Predict, weight: float) -> Predict:
+    """x = x_unled + weight (x_led - x_unled), as guidance over time in Gen-1 (Esser et al. 2023)."""
+
+    def predict(z: Tensor, t: float) -> bridge.Prediction:
+        with_memory = led(z, t)
+        return with_memory._replace(x=torch.lerp(unled(z, t).x, with_memory.x, weight))
+
+    return predict
 
 
 def uncertainty_of(log_variance: Tensor) -> NDArray[np.uint8]:
