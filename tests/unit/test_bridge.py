@@ -150,3 +150,36 @@ def test_full_guidance_makes_the_low_pass_equal_to_the_guides(scale: int) -> Non
 def test_no_guidance_changes_nothing() -> None:
     x, guide, _ = pictures()
     assert bridge.agree_with(x, guide, 4, 0.0) is x
+
+
+# --- denoising reuse and shared noise
+
+
+def test_the_switch_step_rises_with_change_and_stays_in_range() -> None:
+    times = [[bridge.switch_time(change, u) for u in (0.0, 0.4, 1.0)] for change in (0.0, 1.0, 3.0, 50.0)]
+    assert all(0 < t <= 1 for row in times for t in row)
+    assert times[-1] == [1.0, 1.0, 1.0]
+    assert len(bridge.REUSE_TIMES) == len(bridge.REUSE_CHANGES) + 1
+    assert all(len(row) == len(bridge.REUSE_UNRELIABILITIES) + 1 for row in bridge.REUSE_TIMES)
+
+
+def test_reuse_begins_at_the_known_picture() -> None:
+    x, b, _ = pictures()
+    u, noise = torch.ones_like(b), torch.zeros_like(b)
+    seen = []
+
+    def predict(z: torch.Tensor, t: float) -> bridge.Prediction:
+        seen.append((z, t))
+        return predicting(x)
+
+    bridge.sample(predict, b, u, noise, bridge.schedule(1, 0.25), lambda: False, known=x)
+    ((z, t),) = seen
+    assert t == 0.25 and torch.allclose(z, torch.lerp(x, b, 0.25))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_blended_noise_keeps_its_variance(share: float) -> None:
+    shared, fresh = (bridge.noise_like(torch.zeros(1, 6, 64, 64), seed, 0) for seed in (1, 2))
+    blended = bridge.blended_noise(shared, fresh, share)
+    assert float(blended.var()) == pytest.approx(1.0, abs=0.05)
+    assert float((blended * shared).mean()) == pytest.approx(share**0.5, abs=0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.config import DecoderSettings
 from common.errors import ConfigError, WeightsError
+from common.labelnet import LabelNet
 from common.state import Composition
 from common.types import Picture
 from receiver.decoder import synth
@@ -202,3 +205,63 @@ def test_cuda_must_be_there_when_asked_for() -> None:
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(ConfigError, match="no CUDA device"):
         synth.pick_device("cuda")
+
+
+# --- the ideas as switches
+
+
+def painted(times: int = 2, **changes: object) -> Picture:
+    """The last of some pictures of one scene under changed settings."""
+    chosen = DecoderSettings.model_validate({"base_pull": 0.0, "detail_pull": 0.0, **changes})
+    painter = BridgeSynthesizer(model(4), device="cpu", dtype=torch.float32, settings=chosen)
+    for slot in range(times):
+        picture = painter.render(composition(), replace(FACTS, slot=slot), "bridge1", never).picture
+    return picture
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"start": "noise"},
+        {"reuse": True},
+        {"shared_noise": 0.0},
+        {"shared_noise": 0.5},
+        {"previous": False},
+        {"temporal_guidance": 2.0},
+        {"guide_pull": 0.5},
+        {"base_pull": 0.5},
+        {"detail_pull": 0.5},
+        {"structure_level": 1},
+        {"labels": "none"},
+    ],
+    ids=str,
+)
+def test_each_switch_changes_the_picture(change: dict[str, object]) -> None:
+    assert not same(painted(), painted(**change))
+
+
+def test_shared_noise_paints_a_still_scene_alike_and_fresh_noise_does_not() -> None:
+    assert same(painted(1, previous=False), painted(3, previous=False))
+    assert not same(
+        painted(1, previous=False, shared_noise=0.0), painted(3, previous=False, shared_noise=0.0)
+    )
+
+
+def test_guidance_of_one_is_no_guidance_and_of_zero_no_memory() -> None:
+    assert same(painted(temporal_guidance=1.0), painted())
+    assert same(painted(temporal_guidance=0.0), painted(previous=False))
+
+
+def test_labels_are_predicted_only_where_none_were_sent() -> None:
+    asked = []
+
+    class Recorder(LabelNet):
+        def logits(self, picture: Picture) -> torch.Tensor:
+            asked.append(picture)
+            return torch.nn.functional.one_hot(torch.full((3, 4), 7), 21).permute(2, 0, 1).float()
+
+    painter = synthesizer(model(4))
+    painter._labels = Recorder()
+    scene = composition()
+    assert np.array_equal(painter._label_map(scene), scene.labels) and not asked
+    assert (painter._label_map(replace(scene, labels=np.zeros_like(scene.labels))) == 7).all() and asked
