@@ -112,16 +112,18 @@ def noise_like(reference: Tensor, seed: int, slot: int) -> Tensor:
     reference : [N,6,H/2,W/2], for shape, dtype and device
     """
     n, c, h, w = reference.shape
-    sheet, places = _noise_sheet(seed, n, h, w, c), _mix(seed, slot)
+    sheet, places = _noise_sheet(seed, (n, h, w, c), reference.dtype, reference.device), _mix(seed, slot)
     # Moving one sheet about is ten times as fast as drawing a new one, and as good for a picture of another slot.
     moved = torch.roll(sheet, (places % h, places // h % w), (1, 2))
-    return moved.permute(0, 3, 1, 2).to(reference)
+    return moved.permute(0, 3, 1, 2)
 
 
 @lru_cache(maxsize=2)
-def _noise_sheet(seed: int, n: int, h: int, w: int, c: int) -> Tensor:
-    """Standard normal [n,h,w,c] in the channels-last order of the pictures."""
-    return torch.randn(n, h, w, c, generator=torch.Generator().manual_seed(_mix(seed, 0)))
+def _noise_sheet(
+    seed: int, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Standard normal [n,h,w,c] in the channels-last order of the pictures; drawn on the CPU, the same everywhere."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(_mix(seed, 0))).to(device, dtype)
 
 
 def _mix(seed: int, slot: int) -> int:
@@ -148,17 +150,16 @@ def agree_with(x: Tensor, known: Tensor, scale: int, weight: float) -> Tensor:
 
 
 def _means(x: Tensor, size: int) -> Tensor:
-    """The four luma phases replaced by their mean, then blocks of size x size by theirs; the last may be smaller.
+    """The four luma phases replaced by their mean, then blocks of size x size by theirs; sides are multiples of 8.
 
-    A convolution and a pooling, since sums over slices of channels that lie last in memory take ten times as long.
+    One convolution with that stride, since poolings and sums over slices of channels that lie last in memory take
+    several times as long.
     """
     mixing = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     mixing[:LUMA_PHASES, :LUMA_PHASES] = 1 / LUMA_PHASES
-    x = F.conv2d(x, mixing[:, :, None, None].contiguous(memory_format=torch.channels_last))
-    if size == 1:
-        return x
-    small = F.avg_pool2d(x, size, ceil_mode=True, count_include_pad=False)
-    return F.interpolate(small, scale_factor=size, mode="nearest")[..., : x.shape[-2], : x.shape[-1]]
+    kernel = (mixing[:, :, None, None] / size**2).expand(-1, -1, size, size)
+    small = F.conv2d(x, kernel.contiguous(memory_format=torch.channels_last), stride=size)
+    return small if size == 1 else F.interpolate(small, scale_factor=size, mode="nearest")
 
 
 def keep_received(x: Tensor, b: Tensor, received: Tensor) -> Tensor:

@@ -265,3 +265,11 @@ def test_labels_are_predicted_only_where_none_were_sent() -> None:
     scene = composition()
     assert np.array_equal(painter._label_map(scene), scene.labels) and not asked
     assert (painter._label_map(replace(scene, labels=np.zeros_like(scene.labels))) == 7).all() and asked
+
+
+def test_a_cut_is_forgotten_without_being_told() -> None:
+    painter, scene = synthesizer(model(4)), composition()
+    first = painter.render(scene, FACTS, "bridge1", never).picture
+    dark = Picture(scene.base.y // 8, scene.base.u, scene.base.v)
+    painter.render(replace(scene, base=dark), FACTS, "bridge1", never)
+    assert same(painter.render(scene, FACTS, "bridge1", never).picture, first)
