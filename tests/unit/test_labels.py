@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -38,7 +39,6 @@ from training.labels import (
 )
 from training.targets import Targets, make_targets, scene_of
 
-DEV = Path(__file__).resolve().parents[2] / "shared/corpus/dev"
 SIZES = [(512, 512), (64, 48), (360, 640), (34, 18)]
 
 
@@ -369,11 +369,8 @@ def test_a_resumed_run_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
 # --- the shipped network on real pictures
 
 
-def test_the_shipped_network_finds_the_person_in_a_selfie() -> None:
-    clip = DEV / "d01_selfie.mp4"
-    if not clip.exists():
-        pytest.skip("the development clips are not here")
-    picture = read_clip(clip, (512, 512), 1).pictures[0]
+def test_the_shipped_network_finds_the_person_in_a_selfie(dev_clip: Callable[[str], Path]) -> None:
+    picture = read_clip(dev_clip("d01_selfie"), (512, 512), 1).pictures[0]
     labels = LabelAnalyzer().label(picture)
     assert np.mean(labels == 15) > 0.15
     assert measure(load_labelnet(), random_targets(1), torch.device("cpu")).pictures == 1
