@@ -213,11 +213,26 @@ def train_decoder_command(
     start: Annotated[
         str | None, typer.Option("--start", help="Weights to begin from (name or file), not from scratch.")
     ] = None,
+    model: Annotated[str, typer.Option("--model", help="tiny (processors) or base (a GPU).")] = "tiny",
+    teacher: Annotated[
+        Path | None, typer.Option("--teacher", help="MobileNetV2, .tflite, as a second judge of pictures.")
+    ] = None,
+    adversarial_share: Annotated[
+        float, typer.Option("--adversarial-share", help="Part of the time, at its end, with an opponent.")
+    ] = 0.0,
+    batch: Annotated[int | None, typer.Option("--batch", help="Crops a step, of each process.")] = None,
+    crop: Annotated[int | None, typer.Option("--crop", help="Side of the crops, pixels.")] = None,
 ) -> None:
-    """Train the decoder. Example: semcast train decoder --clips examples --out runs/tiny --minutes 60 --resume"""
+    """Train the decoder. Example: semcast train decoder --clips examples --out runs/tiny --minutes 60 --resume
+
+    On several GPUs: torchrun --standalone --nproc-per-node 4 --no-python semcast train decoder ...
+    """
     from training.entry import decoder_from
 
-    decoder_from(clips, out, minutes, resume, device, threads, seed, start)
+    decoder_from(
+        clips, out, minutes, resume, device, threads, seed, start, model=model, teacher=teacher,
+        adversarial_share=adversarial_share, batch=batch, crop=crop,
+    )  # fmt: skip
 
 
 @train_app.command("labels")
@@ -326,6 +341,34 @@ def bench_recovery(
         config, set_, stream__bitrate_bps=bitrate, stream__size=size, stream__seed=seed, receiver__steps=steps
     )
     run_recovery(clips or [], out, effective, seconds, seeds)
+
+
+@bench_app.command("ablation")
+@reported
+def bench_ablation(
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLIP]...", help="Files or patterns; nothing: the built-in clip."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the results; goes on with what is there.")
+    ] = Path("out/ablation"),
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Processes at a time; one for each core by default.")
+    ] = None,
+    vmaf: Annotated[bool, typer.Option("--vmaf", help="VMAF too, which takes long.")] = False,
+    seconds: Seconds = None,
+    bitrate: Bitrate = None,
+    size: SizeOption = "512x512",
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Turn each idea of the decoder off, or on, by itself. Example: semcast bench ablation talk.mp4 --seconds 4"""
+    from benchmarks.ablation import run_ablation
+
+    flags = {"stream.bitrate_bps": bitrate, "stream.size": size}
+    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    run_ablation(clips or [], out, config, [*set_, *given], seconds, jobs, vmaf)
 
 
 def main() -> None:

@@ -160,6 +160,8 @@ class AnchorSettings(_Section):
     """An anchor older than this is due for replacement."""
     min_gain_db: float = Field(0.3, ge=0.0)
     """Predicted gain of the base picture below which an anchor is not worth its bits."""
+    content: bool = False
+    """Make anchors from the last 0.4 s instead of one picture: less noise, and a few pictures more in memory."""
 
 
 class MotionSettings(_Section):

@@ -11,6 +11,7 @@ from common.state import Anchor, SceneState
 from common.types import EncodedUnit, Feedback, Picture
 from common.wire import AnchorUnit, StreamConfig, pack_anchor
 from sender.anchors import SIZE_S, AnchorOrder, AnchorState, decide, encode_anchor
+from sender.content import LookBack
 from sender.rate import RateTarget
 
 
@@ -32,6 +33,7 @@ class AnchorDesk:
     """Owns the trial, the anchor on its way, and the source picture of the anchor in use.
 
     frames : of the whole stream, None if unknown
+    past : what anchors are made from besides the present picture, None where that is not asked for
     """
 
     config: StreamConfig
@@ -43,6 +45,16 @@ class AnchorDesk:
     source: Picture | None = None
     next_id: int = 0
     scene_slot: int = 0
+    past: LookBack | None = None
+
+    def __post_init__(self) -> None:
+        if self.settings.anchor.enabled and self.settings.anchor.content:
+            self.past = LookBack.at(self.target.frame_rate)
+
+    def see(self, source: Picture, slot: int) -> None:
+        """A picture that a later anchor may look back on; call it after `launch` for the same one."""
+        if self.past is not None:
+            self.past.see(source, slot)
 
     def order(self, source: Picture, state: SceneState, overdrawn: bool) -> AnchorOrder:
         """What to do about anchors from the next base picture on; call it once per group, after a frame.
@@ -78,6 +90,7 @@ class AnchorDesk:
 
     def launch(self, source: Picture, slot: int) -> EncodedUnit:
         """Encode this picture as the next anchor and send it on its way."""
+        source = source if self.past is None else self.past.content(source)
         unit = self._encoded(source, slot)
         packed = pack_anchor(unit)
         anchor = Anchor.of(unit.anchor_id, slot, unit.quality, self._decoded(unit))
@@ -103,6 +116,8 @@ class AnchorDesk:
         """A key frame forgets every anchor and starts a scene."""
         self.scene_slot = slot
         self.state, self.flight, self.source = AnchorState(), None, None
+        if self.past is not None:
+            self.past.forget()
 
     def take_payment(self) -> tuple[float, float]:
         """Anchor bytes that leave with this picture, and the share of the rate needed from now on."""

@@ -106,6 +106,7 @@ class SenderSession:
             if order.launch:
                 with self.timer.stage("anchor"):
                     units.append(self.anchors.launch(source, frame.slot))
+            self.anchors.see(source, frame.slot)
             residual = choose_residual(
                 source, state, self.keeper.rate, self.target, self.settings.residual.enabled
             )

@@ -10,11 +10,11 @@ Shards are memory-mapped, so a set may be larger than memory. A file gets its na
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.errors import SinkError, SourceError
-from common.state import Composition
 from common.types import Picture
 from receiver.decoder.conditions import (
     PICTURE_CHANNELS,
@@ -34,7 +33,13 @@ from receiver.decoder.conditions import (
     trust_of,
 )
 
+if TYPE_CHECKING:  # reading a set needs no codec
+    from common.state import Composition
+
 SHARD_EXAMPLES = 64
+CROP = 256
+"""Side of the crops in packed examples, pixels."""
+
 GRID = 16
 """Crops start at multiples of this, so that blocks, cells and phases stay where they are."""
 
@@ -44,8 +49,9 @@ HELD_OUT_IN = 12
 _MIRRORED, _UPENDED, _TRANSPOSED = [1, 0, 3, 2, 4, 5], [2, 3, 0, 1, 4, 5], [0, 2, 1, 3, 4, 5]
 """Order of the six channels of a packed picture after a flip from left to right, top to bottom, about the diagonal."""
 
-_ANCHOR_AGE, _HAS_ANCHOR, _HAS_PREVIOUS = 2, 4, 5
+ANCHOR_AGE, FRESHNESS, HAS_ANCHOR, HAS_PREVIOUS = 2, 3, 4, 5
 """Places in the scalars."""
+
 Record = NDArray[np.void]
 Fields = dict[str, NDArray[np.generic]]
 """Part of a record by field name, each with an axis of length 2: earlier, later."""
@@ -98,13 +104,14 @@ def crop_view(view: View, top: int, left: int, size: int) -> View:
         return Picture(cut(picture.y, 1), cut(picture.u, 2), cut(picture.v, 2))
 
     whole = view.composition
-    part = Composition(
-        cut_picture(whole.base),
-        None if whole.warped is None else cut_picture(whole.warped),
-        cut_picture(whole.guide),
-        cut(whole.reliability, 8),
-        cut(whole.residual_mask, 16),
-        cut(whole.labels, 16),
+    part = replace(
+        whole,
+        base=cut_picture(whole.base),
+        warped=None if whole.warped is None else cut_picture(whole.warped),
+        guide=cut_picture(whole.guide),
+        reliability=cut(whole.reliability, 8),
+        residual_mask=cut(whole.residual_mask, 16),
+        labels=cut(whole.labels, 16),
     )
     return View(cut_picture(view.truth), part, view.facts)
 
@@ -179,11 +186,16 @@ class Batch:
     truth_later: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
-        earlier, later = (
-            Observation(*(part.to(device) for part in view)) for view in (self.earlier, self.later)
-        )
-        return Batch(earlier, later, self.truth_earlier.to(device), self.truth_later.to(device))
+        """The same batch on another device; from pinned memory the copy does not wait."""
+        return self._each(lambda part: part.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch where a GPU can fetch it by itself."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        earlier, later = (Observation(*map(change, view)) for view in (self.earlier, self.later))
+        return Batch(earlier, later, change(self.truth_earlier), change(self.truth_later))
 
 
 class ExampleSet:
@@ -210,10 +222,15 @@ class ExampleSet:
         rows = self._index[rng.integers(0, len(self._index), size)]
         return _collate([self._draw(int(shard), int(row), crop, rng) for shard, row in rows])
 
-    def in_order(self, size: int, crop: int) -> Iterator[Batch]:
-        """Every example once, central crops, no flips; the last batch may be smaller."""
-        for start in range(0, len(self._index), size):
-            rows = self._index[start : start + size]
+    def in_order(self, size: int, crop: int, at_most: int | None = None) -> Iterator[Batch]:
+        """Every example once, or `at_most` spread over all clips; central crops, no flips.
+
+        The last batch may be smaller.
+        """
+        count = min(len(self._index), at_most or len(self._index))
+        index = self._index[np.arange(count) * len(self._index) // count]
+        for start in range(0, count, size):
+            rows = index[start : start + size]
             yield _collate([self._cut(int(shard), int(row), crop, None, None) for shard, row in rows])
 
     def _draw(self, shard: int, row: int, crop: int, rng: np.random.Generator) -> Fields:
@@ -287,8 +304,8 @@ def without_anchor(view: Observation, drop: Tensor) -> Observation:
     trust = view.trust * ~drop[:, None, None]
     received = view.received * ~drop[:, None, None]
     scalars = view.scalars.clone()
-    scalars[drop, _ANCHOR_AGE] = 0.0
-    scalars[drop, _HAS_ANCHOR] = 0.0
+    scalars[drop, ANCHOR_AGE] = 0.0
+    scalars[drop, HAS_ANCHOR] = 0.0
     return view._replace(
         base=base,
         warped=torch.where(chosen, base, view.warped),
@@ -301,6 +318,6 @@ def without_anchor(view: Observation, drop: Tensor) -> Observation:
 def with_previous(view: Observation, shown: Tensor, present: Tensor) -> Observation:
     """The view after `shown` [N,H/2,W/2,6] uint8 was painted, where present (bool [N]) is set."""
     scalars = view.scalars.clone()
-    scalars[:, _HAS_PREVIOUS] = present.to(scalars.dtype)
+    scalars[:, HAS_PREVIOUS] = present.to(scalars.dtype)
     previous = torch.where(present[:, None, None, None], shown, view.base)
     return view._replace(previous=previous, scalars=scalars)

@@ -1,16 +1,20 @@
 """Trains the bridge decoder from a folder of examples for so many minutes: `train_decoder`.
 
-Resumable: everything random is drawn from (seed, step), and a checkpoint holds weights, average and moments.
+Resumable: everything random is drawn from (seed, step, rank), and a checkpoint holds weights, average and moments.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
@@ -20,14 +24,23 @@ from rich.progress import Progress as ProgressBar
 
 from common.clock import Clock, SystemClock
 from common.errors import SinkError
-from common.labelnet import LabelNet
 from common.weights import save_weights
 from receiver.decoder.model import FAMILY, TinyBridge
 from receiver.decoder.synth import DeviceName, pick_device
 from training.checkpoints import Progress
+from training.curves import draw_curves
 from training.dataset import Batch, ExampleSet
+from training.losses import Features
+from training.processes import joined
+from training.sizes import new_model
 from training.trainer import Trainer, TrainSettings
 from training.validation import Scores
+
+if TYPE_CHECKING:
+    from common.labelnet import LabelNet
+    from training.teacher import Backbone
+
+_JUDGES = {"features": "the label network's features", "teacher": "the teacher's features"}
 
 
 def train_decoder(
@@ -35,79 +48,157 @@ def train_decoder(
     out: Path,
     minutes: float,
     *,
+    name: str = "tiny",
     resume: bool = False,
     device: DeviceName = "auto",
     seed: int = 0,
     settings: TrainSettings | None = None,
     judge: LabelNet | None = None,
+    teacher: Backbone | None = None,
     model: TinyBridge | None = None,
     clock: Clock | None = None,
+    rendezvous: str = "env://",
 ) -> Path:
-    """Train for `minutes` (all runs together) and write `tiny.safetensors` and `tiny.md` to `out`.
+    """Train for `minutes` (all runs together) and write `NAME.safetensors` and `NAME.md` to `out`.
 
     data : folder of `training.dataset` shards
+    name : of the network, from `training.sizes`, and of its files
     resume : go on from the checkpoint in `out` if there is one; without it training starts afresh
     judge : label network whose features tell what pictures look like; None trains without that term
-    model : the network to train, by default a new TinyBridge
+    teacher : a second such judge
+    model : the network to train, by default a new one
+    rendezvous : where several processes meet, see `training.processes`; the first of them logs and writes
     Returns the path of the weights. SourceError without examples, SinkError where `out` is not writable.
     """
     settings = settings or TrainSettings()
     torch.set_num_threads(settings.threads)
     torch.manual_seed(seed)
     _make_folder(out)
-    trainer = Trainer(model or TinyBridge(), pick_device(device), settings, judge, seed)
-    sets = ExampleSet(data, held_out=False), ExampleSet(data, held_out=True)
-    checkpoint = out / "tiny.checkpoint.safetensors"
-    if resume and checkpoint.exists():
-        trainer.resume(checkpoint)
-    _run(trainer, sets[0], minutes * 60, out, checkpoint, clock or SystemClock())
-    scores = trainer.scores(sets[1])
-    path = out / "tiny.safetensors"
-    save_weights(path, trainer.average.state_dict(), trainer.average.settings, FAMILY)
-    (out / "tiny.md").write_text(_card(trainer, len(sets[0]), len(sets[1]), scores), "utf-8")
+    path, checkpoint = out / f"{name}.safetensors", out / f"{name}.checkpoint.safetensors"
+    with joined(pick_device(device), rendezvous) as group:
+        torch.backends.cudnn.benchmark = True  # every batch has the same size
+        judges = _judges(judge, teacher, group.device)
+        trainer = Trainer(model or new_model(name), group.device, settings, judges, seed, group)
+        sets = ExampleSet(data, held_out=False), ExampleSet(data, held_out=True)
+        if resume and checkpoint.exists():
+            trainer.resume(checkpoint)
+        _run(trainer, *sets, minutes * 60, out, checkpoint, clock or SystemClock())
+        if group.first:
+            scores = trainer.scores(sets[1], settings.validation_batches)
+            save_weights(path, trainer.average.state_dict(), trainer.average.settings, FAMILY)
+            counts = len(sets[0]), len(sets[1])
+            path.with_suffix(".md").write_text(_card(name, trainer, counts, scores), "utf-8")
     return path
 
 
+def _judges(judge: LabelNet | None, teacher: Backbone | None, device: torch.device) -> dict[str, Features]:
+    judges: dict[str, Features] = {}
+    if judge is not None:
+        judges["features"] = judge.to(device).features
+    if teacher is not None:
+        judges["teacher"] = teacher.to(device).features
+    return judges
+
+
 def _run(
-    trainer: Trainer, examples: ExampleSet, limit_s: float, out: Path, checkpoint: Path, clock: Clock
+    trainer: Trainer,
+    examples: ExampleSet,
+    held_out: ExampleSet,
+    limit_s: float,
+    out: Path,
+    checkpoint: Path,
+    clock: Clock,
 ) -> None:
-    s, began_s, done_s = trainer.settings, clock.now_s(), trainer.progress.elapsed_s
-    saved_s = began_s
-    recent: dict[str, list[float]] = {}
-    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
-    with (
-        ProgressBar(*columns, console=Console(stderr=True)) as bar,
-        (out / "train.log").open("a", encoding="utf-8") as log,
-    ):
-        task = bar.add_task("decoder", total=limit_s, completed=int(done_s))
+    s, group = trainer.settings, trainer.group
+    began_s, done_s = clock.now_s(), trainer.progress.elapsed_s
+    saved_s = checked_s = began_s
+    with _Journal(out, limit_s, done_s) if group.first else nullcontext() as journal:
         for batch, rng in _batches(trainer, examples):
-            elapsed_s = done_s + clock.now_s() - began_s
+            elapsed_s = group.agreed(done_s + clock.now_s() - began_s)
             if elapsed_s >= limit_s:
                 break
             terms = trainer.step(batch, rng, elapsed_s / limit_s)
-            step = trainer.progress.step + 1
-            trainer.progress = Progress(step, elapsed_s, trainer.progress.seed)
-            for name, value in terms.items():
-                recent.setdefault(name, []).append(value)
-            if step % s.report_steps == 0:
-                means = {name: round(sum(values) / len(values), 5) for name, values in recent.items()}
-                log.write(json.dumps({"step": step, "elapsed_s": round(elapsed_s, 1), **means}) + "\n")
-                log.flush()
-                bar.update(task, completed=elapsed_s, description=f"step {step}  loss {means['loss']:.4f}")
-                recent = {}
-            if clock.now_s() - saved_s >= s.checkpoint_s:
+            trainer.progress = Progress(trainer.progress.step + 1, elapsed_s, trainer.progress.seed)
+            if journal is None:
+                continue
+            journal.note(terms, trainer.progress, s.report_steps)
+            now_s = clock.now_s()
+            if now_s - checked_s >= s.check_s:
+                journal.write(
+                    trainer.progress, {"held_out": _rounded(trainer.scores(held_out, s.check_batches))}
+                )
+                checked_s = now_s
+            if now_s - saved_s >= s.checkpoint_s:
                 trainer.save(checkpoint)
-                saved_s = clock.now_s()
-    trainer.save(checkpoint)
+                journal.draw()
+                saved_s = now_s
+        if journal is not None:
+            trainer.save(checkpoint)
+            journal.write(trainer.progress, {"held_out": _rounded(trainer.scores(held_out, s.check_batches))})
+            journal.draw()
+
+
+def _rounded(scores: Scores) -> dict[str, Any]:
+    """Scores for the log, JSON values; what was not measured is None."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(part) for name, part in value.items()}
+        return None if math.isnan(value) else round(value, 5)
+
+    return cast(dict[str, Any], plain(asdict(scores)))
+
+
+class _Journal:
+    """`train.log`, one JSON object a line, its drawing, and the progress bar."""
+
+    def __init__(self, out: Path, limit_s: float, done_s: float) -> None:
+        columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+        self._bar = ProgressBar(*columns, console=Console(stderr=True))
+        self._task = self._bar.add_task("decoder", total=limit_s, completed=int(done_s))
+        self._path = out / "train.log"
+        self._recent: dict[str, list[float]] = {}
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        self._log = self._path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._log.close()
+        self._bar.stop()
+
+    def note(self, terms: Mapping[str, float], progress: Progress, every: int) -> None:
+        """Add the terms of one step; every so many steps their means are written."""
+        for name, value in terms.items():
+            self._recent.setdefault(name, []).append(value)
+        if progress.step % every:
+            return
+        means = {name: round(sum(values) / len(values), 5) for name, values in self._recent.items()}
+        self.write(progress, means)
+        text = f"step {progress.step}  loss {means['loss']:.4f}"
+        self._bar.update(self._task, completed=progress.elapsed_s, description=text)
+        self._recent = {}
+
+    def write(self, progress: Progress, values: Mapping[str, Any]) -> None:
+        row = {"step": progress.step, "elapsed_s": round(progress.elapsed_s, 1), **values}
+        self._log.write(json.dumps(row) + "\n")
+        self._log.flush()
+
+    def draw(self) -> None:
+        if not draw_curves(self._path, self._path.with_name("curves.svg")):
+            self._bar.console.print("matplotlib is not installed: train.log is not drawn")
 
 
 def _batches(trainer: Trainer, examples: ExampleSet) -> Iterator[tuple[Batch, np.random.Generator]]:
-    """Batches from the trainer's step on, a few ahead; each depends only on (seed, step)."""
-    s, seed, first = trainer.settings, trainer.progress.seed, trainer.progress.step
+    """Batches from the trainer's step on, a few ahead; each depends only on (seed, step, rank)."""
+    s, seed, first, rank = trainer.settings, trainer.progress.seed, trainer.progress.step, trainer.group.rank
+    on_gpu = trainer.device.type == "cuda"
 
     def draw(step: int) -> tuple[Batch, np.random.Generator]:
-        rng = np.random.default_rng((seed, step))
-        return examples.batch(s.batch, s.crop, rng), rng
+        rng = np.random.default_rng((seed, step, rank))
+        batch = examples.batch(s.batch, s.crop, rng)
+        return batch.pin_memory() if on_gpu else batch, rng
 
     with ThreadPoolExecutor(s.threads) as pool:
         ahead: deque[Future[tuple[Batch, np.random.Generator]]] = deque()
@@ -130,30 +221,41 @@ def _make_folder(out: Path) -> None:
         raise SinkError(f"cannot make {out}: {error.strerror}; choose another folder") from error
 
 
-def _card(trainer: Trainer, examples: int, held_out: int, scores: Scores) -> str:
+def _card(name: str, trainer: Trainer, examples: tuple[int, int], scores: Scores) -> str:
     """The model card, Markdown."""
     measured = ("base picture", scores.base), ("1 step", scores.one_step), ("2 steps", scores.two_steps)
     rows = [
-        f"| {name} | {of.psnr_db:.2f} | {of.ms_ssim_loss:.4f} | {of.texture:.4f} | {of.features:.4f} |"
-        for name, of in measured
+        f"| {picture} | {of.psnr_db:.2f} | {of.ms_ssim_loss:.4f} | {of.texture:.4f} | {of.features:.4f} |"
+        for picture, of in measured
     ]
     progress, s = trainer.progress, trainer.settings
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters()) / 1e6
     on_gpu = trainer.device.type == "cuda"
-    hardware = "one GPU" if on_gpu else f"{s.threads} CPU thread(s), {platform.machine()}"
+    hardware = (
+        f"{trainer.group.size} GPU(s)"
+        if on_gpu
+        else f"{s.threads * trainer.group.size} CPU thread(s), {platform.machine()}"
+    )
+    judged = " and ".join(_JUDGES[judge] for judge in trainer.judges) or "no features"
+    opposed = (
+        f"the last {s.adversarial_share:.0%} against a patch discriminator"
+        if trainer.opponent
+        else "no opponent"
+    )
     return "\n".join(
         [
-            "# tiny: bridge decoder",
+            f"# {name}: bridge decoder",
             "",
             f"Predicts a picture from what the receiver holds; {parameters:.2f} M parameters, float16.",
             "Configuration: `" + json.dumps(trainer.model.settings) + "`",
             "",
             "- Licence of the weights: Apache-2.0.",
-            f"- Data: {examples} training and {held_out} held-out pairs of crops, made with the real sender",
+            f"- Data: {examples[0]} training and {examples[1]} held-out pairs of crops, made with the real sender",
             "  from the clips of the training corpus (its SOURCES file has the licence of each clip).",
-            f"- Training: {progress.step} steps of {s.batch} crops of {s.crop}x{s.crop},"
+            f"- Training: {progress.step} steps of {s.batch * trainer.group.size} crops of {s.crop}x{s.crop},"
             f" {progress.elapsed_s / 60:.0f} minutes",
             f"  on {hardware}, seed {progress.seed}, torch {torch.__version__}.",
+            f"- Loss: fidelity, structure, detail and {judged}; {opposed}.",
             "- Not for judging what really happened: at low rates it paints plausible detail.",
             "  The uncertainty map says where.",
             "",

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from common.errors import ConfigError, UsageError
 from common.labelnet import LabelNet, load_labelnet
-from common.ports import Analyzer
 from common.weights import shipped
+from receiver.decoder.model import TinyBridge
 from receiver.decoder.synth import DeviceName, load_model
-from training.clips import list_clips
+from training.dataset import CROP, GRID
 from training.decoder import train_decoder
-from training.pack import pack
+from training.processes import launched
+from training.sizes import is_of_size, new_model
+from training.teacher import load_backbone
 from training.trainer import TrainSettings
 
 DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
@@ -31,6 +34,12 @@ def decoder_from(
     threads: int,
     seed: int,
     start: str | None = None,
+    *,
+    model: str = "tiny",
+    teacher: Path | None = None,
+    adversarial_share: float = 0.0,
+    batch: int | None = None,
+    crop: int | None = None,
 ) -> None:
     """Train the decoder for `minutes`; the last line printed is JSON.
 
@@ -39,6 +48,9 @@ def decoder_from(
     resume : go on from what `out` holds, examples included
     device : auto, cpu or cuda; threads : of torch
     start : weights to begin from; None begins from scratch
+    model : tiny or base; teacher : TFLite file of a second judge, see `training.teacher`
+    adversarial_share : of the time, at its end, with an opponent; batch, crop : see TrainSettings
+    Several processes (torchrun, accelerate launch) share one run; they need examples that are packed already.
     UsageError for settings that make no sense, SourceError for a folder without clips.
     """
     chosen = _device(device)
@@ -46,17 +58,43 @@ def decoder_from(
         raise UsageError(
             f"training for {minutes:g} minutes on {threads} threads is not possible: give more of both"
         )
+    if not 0 <= adversarial_share <= 1:
+        raise UsageError(f"the adversarial share is a part of the time, 0 to 1, not {adversarial_share:g}")
+    settings = _settings(threads, adversarial_share, batch, crop)
+    network = _network(model, start)
+    backbone = None if teacher is None else load_backbone(teacher)
     examples, left_minutes = _examples(clips, out, minutes, resume, seed)
     path = train_decoder(
-        examples, out, left_minutes, resume=resume, device=chosen, seed=seed,
-        settings=TrainSettings(threads=threads), judge=shipped_judge(),
-        model=None if start is None else load_model(start),
+        examples, out, left_minutes, name=model, resume=resume, device=chosen, seed=seed,
+        settings=settings, judge=shipped_judge(), teacher=backbone, model=network,
     )  # fmt: skip
     document = {
         "weights": str(path), "card": str(path.with_suffix(".md")), "examples": str(examples),
         "minutes": left_minutes, "seed": seed,
     }  # fmt: skip
-    print(json.dumps(document))
+    if launched()[0] == 0:
+        print(json.dumps(document))
+
+
+def _settings(threads: int, adversarial_share: float, batch: int | None, crop: int | None) -> TrainSettings:
+    default = TrainSettings(threads=threads, adversarial_share=adversarial_share)
+    chosen = replace(default, batch=batch or default.batch, crop=crop or default.crop)
+    if chosen.batch < 1 or chosen.crop < 48 or chosen.crop % GRID or chosen.crop > CROP:
+        raise UsageError(
+            f"batches of {chosen.batch} crops of {chosen.crop} pixels are not possible: take at least 1, and a"
+            f" multiple of {GRID} from 48 to {CROP}"
+        )
+    return chosen
+
+
+def _network(name: str, start: str | None) -> TinyBridge:
+    """The network to train; UsageError where the weights to start from are of another size."""
+    if start is None:
+        return new_model(name)
+    network = load_model(start)
+    if not is_of_size(network, name):
+        raise UsageError(f"{start} holds another network than {name!r}: change --start or --model")
+    return network
 
 
 def packing_minutes(minutes: float) -> float:
@@ -79,10 +117,16 @@ def _examples(clips: Path, out: Path, minutes: float, resume: bool, seed: int) -
     """The folder of examples to train on, and the time that is left for it."""
     if any(clips.glob(EXAMPLES)):
         return clips, minutes
+    if launched()[1] > 1:
+        raise UsageError(
+            f"{clips} holds no examples: make them with `semcast train pack`, then start the processes"
+        )
     packing, folder = packing_minutes(minutes), out / "examples"
     if not any(folder.glob(EXAMPLES)):
+        from training.clips import list_clips
+
         list_clips(clips)  # says so at once when there are none
-        pack(clips, folder, packing, _analyzer(), seed)
+        _pack(clips, folder, packing, seed)
     elif not resume:
         raise UsageError(
             f"{folder} holds examples already: add --resume to use them, or choose another --out"
@@ -90,10 +134,12 @@ def _examples(clips: Path, out: Path, minutes: float, resume: bool, seed: int) -
     return folder, minutes - packing
 
 
-def _analyzer() -> Analyzer:
+def _pack(clips: Path, folder: Path, minutes: float, seed: int) -> None:
+    # The whole sender with its codecs, which a machine that only trains need not have.
     from sender.labels import LabelAnalyzer
+    from training.pack import pack
 
-    return LabelAnalyzer()
+    pack(clips, folder, minutes, LabelAnalyzer(), seed)
 
 
 def _device(name: str) -> DeviceName:

@@ -7,7 +7,7 @@ label network. Every term is a pure function of tensors and returns a scalar.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from receiver.decoder.conditions import LUMA_PHASES
 
 Features = Callable[[Tensor], Sequence[Tensor]]
-"""Packed picture [N,6,H/2,W/2] -> feature maps, fine to coarse: `LabelNet.features`."""
+"""Packed picture [N,6,H/2,W/2] -> feature maps, fine to coarse: `LabelNet.features`, `Backbone.features`."""
 
 _SSIM_WINDOW = 7
 _C1, _C2 = 0.01**2 * 4, 0.03**2 * 4
@@ -32,6 +32,8 @@ _NLL_BETA = 0.5
 class LossWeights:
     """Weight of each term in the sum.
 
+    features, teacher : distance in the features of the label network, and of the teacher
+    adversarial : of the second stage, when it has come in
     perceptual_late : how many times more texture and features count at t = 0 than at t = 1. The first call is to be
         faithful, later ones may trade fidelity for looks: K chooses a point on the perception-distortion curve (Blau and
         Michaeli 2018)
@@ -42,17 +44,17 @@ class LossWeights:
     pyramid: float = 0.5
     texture: float = 0.004
     features: float = 0.03
+    teacher: float = 0.02
     variance: float = 0.05
     temporal: float = 0.3
+    adversarial: float = 0.01
     perceptual_late: float = 6.0
 
     def at(self, t: float) -> dict[str, float]:
         """Weights of the terms at bridge time t, 0..1."""
         late = self.perceptual_late ** (1 - t)
-        names = "fidelity", "structure", "pyramid", "texture", "features", "variance"
-        return {
-            name: getattr(self, name) * (late if name in ("texture", "features") else 1.0) for name in names
-        }
+        faithful = {name: getattr(self, name) for name in ("fidelity", "structure", "pyramid", "variance")}
+        return faithful | {name: late * getattr(self, name) for name in ("texture", "features", "teacher")}
 
 
 def luma(x: Tensor) -> Tensor:
@@ -134,27 +136,37 @@ def temporal(x: Tensor, previous: Tensor, truth: Tensor, truth_previous: Tensor)
     return charbonnier(x - previous, truth - truth_previous)
 
 
-def total(
-    x: Tensor, truth: Tensor, log_variance: Tensor, t: float, weights: LossWeights, features: Features | None
-) -> tuple[Tensor, dict[str, float]]:
-    """Weighted sum of all terms but the temporal one, and each term's value for the log.
+def fidelity(x: Tensor, truth: Tensor, t: float) -> Tensor:
+    """How far from the truth a picture at bridge time t is; late calls (small t) are easy and count less."""
+    return charbonnier(x, truth, 0.5 + 0.5 * t)
 
-    t : bridge time; late calls (small t) are easy and count less
-    features : None leaves the feature term out
+
+def total(
+    x: Tensor,
+    truth: Tensor,
+    log_variance: Tensor,
+    t: float,
+    weights: LossWeights,
+    judges: Mapping[str, Features],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Weighted sum of all terms of one picture, and each term by name, without gradient, for the log.
+
+    t : bridge time
+    judges : by name of their term (`features`, `teacher`); the terms of those left out are left out
     """
     x_luma, truth_luma = luma(x), luma(truth)
     x_bands, truth_bands = bands(x_luma), bands(truth_luma)
     terms = {
-        "fidelity": charbonnier(x, truth, 0.5 + 0.5 * t),
+        "fidelity": fidelity(x, truth, t),
         "structure": structure(x_luma, truth_luma),
         "pyramid": pyramid(x_bands, truth_bands),
         "texture": texture(x_bands, truth_bands),
         "variance": beta_nll(log_variance, x, truth),
     }
-    if features is not None:
+    for name, features in judges.items():
         with torch.no_grad():
             wanted = features(truth)
-        terms["features"] = feature_distance(features(x), wanted)
+        terms[name] = feature_distance(features(x), wanted)
     chosen = weights.at(t)
     loss = torch.stack([chosen[name] * term for name, term in terms.items()]).sum()
-    return loss, {name: float(term.detach()) for name, term in terms.items()}
+    return loss, {name: term.detach() for name, term in terms.items()}

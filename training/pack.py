@@ -29,12 +29,11 @@ from sender.anchors import AnchorOrder
 from sender.pipeline import SenderSession
 from sender.rate import FILE, LINK, RateTarget
 from training.clips import list_clips, read_clip
-from training.dataset import Example, ExampleWriter, View, crop_view
+from training.dataset import CROP, Example, ExampleWriter, View, crop_view
 from training.views import draw_view, seen
 
 RATES_BPS = (6_000, 8_000, 12_000, 16_000, 24_000, 32_000, 48_000, 64_000, 96_000)
 """For a picture of 512x512."""
-CROP = 256
 
 
 @dataclass(frozen=True, slots=True)

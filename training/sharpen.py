@@ -91,7 +91,7 @@ def table_of(sums: Sums) -> NDArray[np.int8]:
 
 def fit(paths: Sequence[Path], seed: int = 1) -> NDArray[np.int8]:
     """The table from these clips; unreadable ones are left out."""
-    rng, sums = np.random.default_rng(seed), 0.0
+    rng, sums = np.random.default_rng(seed), np.zeros(())
     for path in track(list(paths), "sharpening"):
         try:
             clip = read_clip(path, (SIDE, SIDE), FRAMES, int(rng.integers(0, 40)))
@@ -99,7 +99,7 @@ def fit(paths: Sequence[Path], seed: int = 1) -> NDArray[np.int8]:
             continue
         if len(clip.pictures) == FRAMES:
             sums = sums + clip_sums(clip, rng)
-    return table_of(np.asarray(sums))
+    return table_of(sums)
 
 
 if __name__ == "__main__":

@@ -59,9 +59,7 @@ def validate(
     """Measure on at most `batches` batches; the earlier frame is painted first and remembered."""
     sums = {name: torch.zeros(4, dtype=torch.float64) for name in ("base", "1", "2")}
     covered, count = 0.0, 0
-    for number, batch in enumerate(held_out.in_order(BATCH, crop)):
-        if number == batches:
-            break
+    for batch in held_out.in_order(BATCH, crop, BATCH * batches):
         pictures, coverage = _paint(model, batch.to(device))
         truth = to_units(batch.truth_later.to(device), torch.float32)
         size = len(truth)

@@ -59,9 +59,9 @@ def draw_view(height: int, width: int, rng: np.random.Generator) -> ClipView:
     tall, wide = _even(min(height, span * stretch)), _even(min(width, span / stretch))
     top, left = (2 * int(rng.integers(0, room // 2 + 1)) for room in (height - tall, width - wide))
     gain = float(np.exp(rng.uniform(-0.35, 0.3))) * (-1 if rng.random() < _NEGATIVE else 1)
-    flips = [bool(rng.random() < chance) for chance in (0.5, 0.3, 0.3, 0.3)]
+    mirrored, upended, turned, backwards = (bool(rng.random() < chance) for chance in (0.5, 0.3, 0.3, 0.3))
     return ClipView(
-        side, top, left, tall, wide, *flips, gain, float(rng.uniform(-20, 20)),
+        side, top, left, tall, wide, mirrored, upended, turned, backwards, gain, float(rng.uniform(-20, 20)),
         float(rng.uniform(0.5, 1.25)), bool(rng.random() < 0.2),
     )  # fmt: skip
 

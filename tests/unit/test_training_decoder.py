@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from receiver.decoder.conditions import FrameFacts, pack
 from receiver.decoder.model import TinyBridge
 from training import losses
 from training.dataset import (
+    CROP,
+    SHARD_EXAMPLES,
     Batch,
     Example,
     ExampleSet,
@@ -26,9 +29,11 @@ from training.dataset import (
     View,
     crop_view,
     is_held_out,
+    record_dtype,
     without_anchor,
 )
-from training.decoder import train_decoder
+from training.decoder import _batches, train_decoder
+from training.processes import Group
 from training.trainer import Trainer, TrainSettings
 
 SIZE = 64
@@ -80,7 +85,7 @@ def tiny() -> TinyBridge:
 
 
 def trainer() -> Trainer:
-    return Trainer(tiny(), torch.device("cpu"), SETTINGS, None, seed=0)
+    return Trainer(tiny(), torch.device("cpu"), SETTINGS, {}, seed=0)
 
 
 def test_examples_come_back_as_written_and_split_by_clip(folder: Path) -> None:
@@ -90,6 +95,10 @@ def test_examples_come_back_as_written_and_split_by_clip(folder: Path) -> None:
     assert np.array_equal(batch.truth_later[0].numpy(), pack(view(11).truth))
     assert np.array_equal(batch.earlier.guide[0].numpy(), pack(view(10).composition.guide))
     assert int(batch.later.labels[0, 0, 0]) == 11
+
+
+def test_a_full_shard_is_small_enough_to_be_moved_about() -> None:
+    assert record_dtype(CROP).itemsize * SHARD_EXAMPLES < 60 * 2**20
 
 
 def test_symmetries_keep_pictures_and_maps_together(folder: Path) -> None:
@@ -179,7 +188,7 @@ def test_training_beats_the_base_picture(folder: Path) -> None:
         rng = np.random.default_rng(step)
         coach.step(examples.batch(2, 48, rng), rng, 0.0)
         coach.progress = type(coach.progress)(step + 1)
-    scores = coach.scores(ExampleSet(folder, held_out=True))
+    scores = coach.scores(ExampleSet(folder, held_out=True), 1)
     assert scores.one_step.psnr_db > scores.base.psnr_db + 1
 
 
@@ -230,3 +239,102 @@ def test_batches_move_as_a_whole(folder: Path) -> None:
     (batch,) = ExampleSet(folder, held_out=True).in_order(8, SIZE)
     moved = batch.to(torch.device("cpu"))
     assert isinstance(moved, Batch) and torch.equal(moved.later.base, batch.later.base)
+
+
+def opposed(seed: int = 0) -> Trainer:
+    settings = replace(SETTINGS, adversarial_share=0.5)
+    return Trainer(tiny(), torch.device("cpu"), settings, {}, seed)
+
+
+def test_the_second_stage_begins_when_its_share_of_the_time_is_left(folder: Path) -> None:
+    examples, coach = ExampleSet(folder, held_out=False), opposed()
+    rng = np.random.default_rng(0)
+    before = coach.step(examples.batch(2, 48, rng), rng, 0.4)
+    after = coach.step(examples.batch(2, 48, rng), rng, 0.8)
+    assert "adversarial" not in before and {"adversarial", "opponent"} <= after.keys()
+    assert trainer().opponent is None
+
+
+def test_the_second_stage_resumes_as_if_it_had_not_stopped(folder: Path, tmp_path: Path) -> None:
+    examples = ExampleSet(folder, held_out=False)
+
+    def train(coach: Trainer, steps: range) -> Trainer:
+        for step in steps:
+            rng = np.random.default_rng(step)
+            coach.step(examples.batch(2, 48, rng), rng, 0.8)
+            coach.progress = type(coach.progress)(step + 1)
+        return coach
+
+    torch.manual_seed(0)
+    straight = train(opposed(), range(3))
+    stopped = train(opposed(), range(2))
+    stopped.save(tmp_path / "checkpoint.safetensors")
+    torch.manual_seed(9)
+    resumed = opposed()
+    resumed.resume(tmp_path / "checkpoint.safetensors")
+    train(resumed, range(2, 3))
+    assert straight.opponent is not None and resumed.opponent is not None
+    for a, b in ((straight.model, resumed.model), (straight.opponent[0], resumed.opponent[0])):
+        for name, tensor in a.state_dict().items():
+            assert torch.equal(tensor, b.state_dict()[name]), name
+
+
+def test_a_run_without_opponent_can_go_on_with_one(folder: Path, tmp_path: Path) -> None:
+    trainer().save(tmp_path / "checkpoint.safetensors")
+    coach = opposed()
+    coach.resume(tmp_path / "checkpoint.safetensors")
+    assert coach.progress.step == 0
+
+
+def test_both_networks_step_down_the_gradient_of_all_processes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    averaged = []
+    monkeypatch.setattr(
+        Group, "average_gradients", lambda _, parameters: averaged.append(len(list(parameters)))
+    )
+    coach, rng = opposed(), np.random.default_rng(0)
+    coach.step(ExampleSet(folder, held_out=False).batch(2, 48, rng), rng, 0.8)
+    assert coach.opponent is not None
+    assert averaged == [len(list(net.parameters())) for net in (coach.model, coach.opponent[0])]
+
+
+def test_every_process_draws_its_own_batches(folder: Path) -> None:
+    drawn = []
+    for rank in (0, 0, 1):
+        coach = Trainer(tiny(), torch.device("cpu"), SETTINGS, {}, 0, Group(torch.device("cpu"), rank, 2))
+        batch, _ = next(_batches(coach, ExampleSet(folder, held_out=False)))
+        drawn.append(batch.truth_later)
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+
+
+def test_a_second_judge_is_another_term_of_the_loss(folder: Path) -> None:
+    def judge(packed: torch.Tensor) -> list[torch.Tensor]:
+        return [torch.nn.functional.avg_pool2d(packed, 4)]
+
+    coach = Trainer(tiny(), torch.device("cpu"), SETTINGS, {"teacher": judge}, seed=0)
+    rng = np.random.default_rng(0)
+    terms = coach.step(ExampleSet(folder, held_out=False).batch(2, 48, rng), rng, 0.0)
+    assert terms["teacher"] > 0 and "features" not in terms
+    weights = losses.LossWeights(teacher=0.5, perceptual_late=4.0)
+    assert weights.at(1.0)["teacher"] == 0.5 and weights.at(0.0)["teacher"] == 2.0
+
+
+def test_held_out_scores_are_logged_and_drawn(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    settings = replace(SETTINGS, check_s=1.0, check_batches=1)
+    train_decoder(
+        folder, out, 0.1, name="base", device="cpu", settings=settings, model=tiny(), clock=TickingClock()
+    )
+    rows = [json.loads(line) for line in (out / "train.log").read_text().splitlines()]
+    checks = [row["held_out"] for row in rows if "held_out" in row]
+    assert len(checks) >= 2 and checks[0]["base"]["psnr_db"] > 10 and checks[0]["base"]["features"] is None
+    assert (out / "curves.svg").read_text().count("held out") >= 2
+    assert (out / "base.safetensors").exists() and "# base: bridge decoder" in (out / "base.md").read_text()
+
+
+def test_few_held_out_examples_are_spread_over_all_clips(folder: Path) -> None:
+    examples = ExampleSet(folder, held_out=False)
+    (few,) = examples.in_order(8, SIZE, at_most=2)
+    (every,) = examples.in_order(8, SIZE)
+    assert torch.equal(few.truth_later, every.truth_later[[0, 2]])

@@ -10,6 +10,7 @@ import pytest
 
 from common.errors import ConfigError, SourceError, UsageError
 from training import entry
+from training.sizes import is_of_size
 
 
 class Calls:
@@ -18,16 +19,14 @@ class Calls:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.packed: list[tuple[Path, Path, float]] = []
         self.trained: list[tuple[Path, Path, float, dict[str, Any]]] = []
-        monkeypatch.setattr(entry, "pack", self._pack)
+        monkeypatch.setattr(entry, "_pack", self._pack)
         monkeypatch.setattr(entry, "train_decoder", self._train)
         monkeypatch.setattr(entry, "shipped_judge", lambda: None)
-        monkeypatch.setattr(entry, "_analyzer", lambda: None)
 
-    def _pack(self, clips: Path, out: Path, minutes: float, analyzer: object, seed: int) -> int:
+    def _pack(self, clips: Path, out: Path, minutes: float, seed: int) -> None:
         self.packed.append((clips, out, minutes))
         out.mkdir(parents=True)
         (out / "shard-00000.npy").touch()
-        return 1
 
     def _train(self, data: Path, out: Path, minutes: float, **options: Any) -> Path:
         self.trained.append((data, out, minutes, options))
@@ -94,6 +93,50 @@ def test_what_makes_no_sense_is_refused_before_any_work(tmp_path: Path, videos: 
     with pytest.raises(SourceError, match="no video files"):
         entry.decoder_from(tmp_path, tmp_path / "out", 10.0, False, "cpu", 1, 0)
     assert not calls.packed and not calls.trained
+
+
+def test_model_teacher_and_second_stage_are_passed_on(
+    tmp_path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shard-00000.npy").touch()
+    monkeypatch.setattr(entry, "load_backbone", lambda path: f"backbone of {path.name}")
+    entry.decoder_from(
+        tmp_path, tmp_path / "out", 3.0, False, "cpu", 1, 0,
+        model="base", teacher=Path("net.tflite"), adversarial_share=0.3, batch=32, crop=256,
+    )  # fmt: skip
+    *_, options = calls.trained[0]
+    assert options["name"] == "base" and is_of_size(options["model"], "base")
+    assert options["teacher"] == "backbone of net.tflite"
+    settings = options["settings"]
+    assert (settings.adversarial_share, settings.batch, settings.crop) == (0.3, 32, 256)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"model": "huge"}, "tiny, base"),
+        ({"adversarial_share": 1.5}, "0 to 1"),
+        ({"crop": 100}, "multiple of 16"),
+        ({"batch": -1}, "at least 1"),
+        ({"model": "base", "start": "tiny"}, "--start or --model"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    tmp_path: Path, calls: Calls, options: dict[str, Any], said: str
+) -> None:
+    (tmp_path / "shard-00000.npy").touch()
+    with pytest.raises(UsageError, match=said):
+        entry.decoder_from(tmp_path, tmp_path / "out", 3.0, False, "cpu", 1, 0, **options)
+    assert not calls.trained
+
+
+def test_several_processes_need_packed_examples(
+    tmp_path: Path, videos: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="train pack"):
+        entry.decoder_from(videos, tmp_path / "out", 10.0, False, "cpu", 1, 0)
+    assert not calls.packed
 
 
 def test_without_a_shipped_label_network_it_says_so(

@@ -1,0 +1,308 @@
+"""The runs that `semcast bench ablation` consists of: one clip, sent once, painted by every row that takes these bytes.
+
+    clip --sender--> .sgv --closed loop, once--> compositions -> each row's painter -> pictures -> figures
+                                                              -> all painters in turn, timed
+
+Each run can go to another process and leaves one file, whose name ends in a hash of all that its figures depend on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from benchmarks.ablation_rows import Row
+from benchmarks.files import encoded, open_input, open_sender
+from benchmarks.latency_levels import WARM_UP_RUNS, Scene, timed
+from benchmarks.measure import same_pictures
+from benchmarks.rd_clip import ClipFacts, Loaded, Material, code_hash, hash_of
+from benchmarks.rd_quality import Judge, Metrics, Quality
+from benchmarks.rd_runs import OUR_CODE
+from benchmarks.rd_sr import weights_hash
+from benchmarks.report import Model, write_text
+from common.clock import Clock, SystemClock
+from common.colour import crop
+from common.config import Config
+from common.container import SgvWriter, read_sgv
+from common.errors import BitstreamError, SinkError
+from common.quality import coverage
+from common.state import Composition, compose
+from common.stats import Latency
+from common.types import Picture
+from receiver.chain import SceneDecoder
+from receiver.decoder.conditions import FrameFacts
+from receiver.decoder.synth import UNCERTAINTY_PER_LEVEL
+from receiver.painter import Painter, open_painter
+from sender.rate import FILE
+
+VERSION = 1
+"""Raised when the meaning of a stored figure changes without a change of the code that is hashed."""
+
+TIMED = 12
+"""Pictures that every painter is timed on, after the warm-up."""
+BASE, GUIDE = "base picture", "guide"
+"""Rows without a network, for orientation."""
+_LEAST_SIGMA = 0.25  # sample steps: an error below is rounding
+
+
+class Painted(Model):
+    """What one row made of the clip.
+
+    set : its settings on top of the reference's
+    kbps : of the whole file; stream : hash of its bytes, equal ones say that a setting changed nothing
+    quality : of the pictures, at the clip's size
+    coverage90 : part of the 8x8 cells whose error is within the 90 % interval that the painter states, ideally 0.9
+    calls : of the network, a picture; p50_ms : time of one picture, and over that of the reference's painter on the
+        same pictures in turn with it (time_ratio); None without a network
+    """
+
+    name: str
+    set: tuple[str, ...] = ()
+    kbps: float
+    stream: str
+    quality: Quality
+    coverage90: float | None = None
+    calls: float | None = None
+    p50_ms: float | None = None
+    time_ratio: float | None = None
+
+
+class RunResult(Model):
+    """What one run found."""
+
+    clip: ClipFacts
+    rows: tuple[Painted, ...]
+
+
+class Seen(NamedTuple):
+    """What the receiver knows when it paints one frame."""
+
+    composition: Composition
+    facts: FrameFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A row with its settings."""
+
+    row: Row
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
+class AblationRun:
+    """One clip under one set of the sender's settings.
+
+    reference : whose painter all are timed beside; its settings are those that the clip is opened with
+    contenders : the rows that take these bytes, the first of which says how they are sent
+    with_levels : base picture and guide too
+    """
+
+    material: Material
+    reference: Contender
+    contenders: tuple[Contender, ...]
+    metrics: Metrics
+    with_levels: bool
+
+    @property
+    def name(self) -> str:
+        sent = self.contenders[0].row.sent_with
+        return ".".join(
+            [self.material.clip.name, *(text.partition("=")[0].replace(".", "-") for text in sent)]
+        )
+
+    def key(self) -> str:
+        """Of everything that the figures depend on, but for the speed of the machine."""
+        every = [(one.row.name, one.config.as_dict()) for one in (self.reference, *self.contenders)]
+        networks = sorted({weights_hash(one.config.receiver.decoder) for one in self.contenders})
+        code = code_hash(*OUR_CODE)
+        return hash_of(
+            [VERSION, *self.material.stamp(), every, networks, self.metrics.stamp(), self.with_levels, code]
+        )
+
+    def run(self, out: Path) -> RunResult:
+        """Send, decode, paint and measure."""
+        path = _folder(out / "streams") / f"{self.name}.{self.key()}.sgv"
+        loaded = self._send(path)
+        scenes = scenes_of(path, len(loaded.frames))
+        sent = Sent(loaded.kbps(path.stat().st_size), hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+        judge = loaded.judge(self.metrics)
+        painters = {one: _open(one.config, scenes) for one in (self.reference, *self.contenders)}
+        rows = [painted(one, painters[one], scenes, judge, sent) for one in self.contenders]
+        p50_ms = times_of(painters, scenes, SystemClock())
+        beside_ms = p50_ms[self.reference]
+        timed_rows = (
+            row.model_copy(update={"p50_ms": p50_ms[one], "time_ratio": p50_ms[one] / beside_ms})
+            for one, row in zip(self.contenders, rows, strict=True)
+        )
+        below = levels(scenes, judge, sent) if self.with_levels else []
+        return RunResult(clip=loaded.facts(), rows=(*timed_rows, *below))
+
+    def _send(self, path: Path) -> Loaded:
+        """As `semcast encode` does."""
+        config = self.contenders[0].config
+        with (
+            open_input(self.material.clip.path, config, self.material.seconds) as source,
+            SgvWriter(path) as writer,
+        ):
+            sender = open_sender(source, config, FILE)
+            frames = [frame for frame, _ in encoded(source, sender, writer)]
+            sender.close()
+        return Loaded(frames, source.frame_rate)
+
+
+class Sent(NamedTuple):
+    """A file: its rate and its hash."""
+
+    kbps: float
+    stream: str
+
+
+# --- from bytes to pictures ---------------------------------------------------------------------------------------
+
+
+def scenes_of(path: Path, frames: int) -> list[Seen | None]:
+    """What the receiver knows at every frame slot; None where the sender left the frame out."""
+    decoder = SceneDecoder()
+    scenes: list[Seen | None] = []
+    for unit in read_sgv(path):
+        decoder.push(unit, 0.0)
+        while len(scenes) < decoder.newest_slot:  # a frame's residual comes after the frame
+            scenes.append(_seen(decoder, len(scenes)))
+    scenes += [_seen(decoder, slot) for slot in range(len(scenes), frames)]
+    if decoder.undecodable or decoder.counts["damaged"] or scenes[0] is None:
+        raise BitstreamError(f"{path} cannot be decoded as it was written: report this with the clip")
+    return scenes
+
+
+def _seen(decoder: SceneDecoder, slot: int) -> Seen | None:
+    state = decoder.scene_at(slot)
+    if state is None:
+        return None
+    residual = decoder.residual_of(state)
+    return Seen(compose(state, residual), Scene.of(state, residual).facts)
+
+
+def painted(
+    contender: Contender, painter: Painter, scenes: Sequence[Seen | None], judge: Judge, sent: Sent
+) -> Painted:
+    """Paint everything and measure; where nothing came the last picture stays."""
+    level = _level(contender.config)
+    pictures: list[Picture] = []
+    within: list[float] = []
+    calls: list[int] = []
+    for scene, source in zip(scenes, judge.source, strict=True):
+        if scene is None:
+            pictures.append(pictures[-1])
+            continue
+        remembers = painter.held is not None
+        found = painter.render(*scene, level, lambda: False)
+        pictures.append(crop(found.picture, source.width, source.height))
+        calls.append(found.steps_done * calls_of_a_step(contender.config, remembers))
+        if found.uncertainty is not None:
+            within.append(share_within(source, pictures[-1], found.uncertainty))
+    return Painted(
+        name=contender.row.name, set=contender.row.set, kbps=sent.kbps, stream=sent.stream,
+        quality=judge.quality(pictures), calls=float(np.mean(calls)),
+        coverage90=float(np.mean(within)) if within else None,
+    )  # fmt: skip
+
+
+def calls_of_a_step(config: Config, remembers: bool) -> int:
+    """Temporal guidance looks at every step twice, with and without the previous output."""
+    return 2 if remembers and config.decoder.temporal_guidance != 1.0 else 1
+
+
+def share_within(source: Picture, picture: Picture, uncertainty: NDArray[np.uint8]) -> float:
+    """Part of the whole 8x8 cells whose luma error is within the 90 % interval of `uncertainty` [H/8, W/8]."""
+    rows, cols = source.height // 8, source.width // 8
+    square = cv2.absdiff(source.y, picture.y)[: rows * 8, : cols * 8].astype(np.float64) ** 2
+    error = np.sqrt(cv2.resize(square, (cols, rows), interpolation=cv2.INTER_AREA))
+    sigma = uncertainty[:rows, :cols] / UNCERTAINTY_PER_LEVEL
+    return coverage(error, np.maximum(sigma, _LEAST_SIGMA), 0.9)
+
+
+def levels(scenes: Sequence[Seen | None], judge: Judge, sent: Sent) -> list[Painted]:
+    """The base picture and the guide themselves."""
+    series: dict[str, list[Picture]] = {BASE: [], GUIDE: []}
+    for scene, source in zip(scenes, judge.source, strict=True):
+        for name, pictures in series.items():
+            if scene is None:
+                pictures.append(pictures[-1])
+                continue
+            whole = scene.composition.base if name == BASE else scene.composition.guide
+            pictures.append(crop(whole, source.width, source.height))
+    base = judge.quality(series[BASE])
+    guide = base if same_pictures(series[BASE], series[GUIDE]) else judge.quality(series[GUIDE])
+    return [
+        Painted(name=name, kbps=sent.kbps, stream=sent.stream, quality=quality)
+        for name, quality in ((BASE, base), (GUIDE, guide))
+    ]
+
+
+# --- time ---------------------------------------------------------------------------------------------------------
+
+
+def times_of(
+    painters: Mapping[Contender, Painter], scenes: Sequence[Seen | None], clock: Clock
+) -> dict[Contender, float]:
+    """Median milliseconds of a picture. The painters take turns picture by picture, so that whatever else the machine
+    does concerns all of them alike."""
+    some = [scene for scene in scenes if scene is not None][: TIMED + WARM_UP_RUNS]
+    samples: dict[Contender, list[float]] = {one: [] for one in painters}
+    for scene in some:
+        for one, painter in painters.items():
+            work = partial(painter.render, *scene, _level(one.config), lambda: False)
+            samples[one].append(timed(work, clock))
+    warm_up = min(WARM_UP_RUNS, len(some) - 1)
+    return {one: Latency.of(found[warm_up:]).p50_ms for one, found in samples.items()}
+
+
+def _open(config: Config, scenes: Sequence[Seen | None]) -> Painter:
+    first = scenes[0]
+    assert first is not None
+    base = first.composition.base
+    return open_painter(config, config.stream.seed, (base.height, base.width))
+
+
+def _level(config: Config) -> str:
+    return f"bridge{config.receiver.steps}"
+
+
+# --- results on disk ----------------------------------------------------------------------------------------------
+
+
+def stored(run: AblationRun, out: Path) -> RunResult | None:
+    """What an earlier call left of exactly this run."""
+    try:
+        return RunResult.model_validate_json(_result_path(run, out).read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return None
+
+
+def carry_out(run: AblationRun, out: Path) -> RunResult:
+    """Do the work and keep the result below `out`."""
+    result = run.run(out)
+    write_text(result.model_dump_json(indent=2) + "\n", _result_path(run, out))
+    return result
+
+
+def _result_path(run: AblationRun, out: Path) -> Path:
+    return out / "runs" / f"{run.name}.{run.key()}.json"
+
+
+def _folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"cannot make {path}: {error.strerror}; choose another --out") from error
+    return path
