@@ -25,8 +25,9 @@ from benchmarks.ablation_report import (
     write_ablation,
 )
 from benchmarks.ablation_rows import REFERENCE, ROWS, Row, config_of
-from benchmarks.ablation_runs import AblationRun, Contender, RunResult, carry_out, stored
+from benchmarks.ablation_runs import AblationRun, Contender, RunResult
 from benchmarks.files import open_input
+from benchmarks.kept import carry_out, kept_result
 from benchmarks.pool import as_done
 from benchmarks.rd_clip import Material
 from benchmarks.rd_plan import Clip, find_clips
@@ -86,7 +87,7 @@ def clip_runs(
 
 def run_all(runs: Sequence[AblationRun], out: Path, jobs: int) -> dict[AblationRun, RunResult]:
     """Results of all runs; what is not yet below `out` is done now, the largest first, `jobs` at a time."""
-    results = {run: found for run in runs if (found := stored(run, out)) is not None}
+    results = {run: found for run in runs if (found := kept_result(run, out, RunResult)) is not None}
     waiting = sorted((run for run in runs if run not in results), key=lambda run: -len(run.contenders))
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("ablation", total=sum(len(run.contenders) for run in waiting))

@@ -18,22 +18,22 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from benchmarks.ablation_rows import Row
 from benchmarks.files import encoded, open_input, open_sender
+from benchmarks.kept import made_folder
 from benchmarks.latency_levels import WARM_UP_RUNS, Scene, timed
 from benchmarks.measure import same_pictures
 from benchmarks.rd_clip import ClipFacts, Loaded, Material, code_hash, hash_of
 from benchmarks.rd_quality import Judge, Metrics, Quality
 from benchmarks.rd_runs import OUR_CODE
 from benchmarks.rd_sr import weights_hash
-from benchmarks.report import Model, write_text
+from benchmarks.report import Model
 from common.clock import Clock, SystemClock
 from common.colour import crop
 from common.config import Config
 from common.container import SgvWriter, read_sgv
-from common.errors import BitstreamError, SinkError
+from common.errors import BitstreamError
 from common.quality import coverage
 from common.state import Composition, compose
 from common.stats import Latency
@@ -131,7 +131,7 @@ class AblationRun:
 
     def run(self, out: Path) -> RunResult:
         """Send, decode, paint and measure."""
-        path = _folder(out / "streams") / f"{self.name}.{self.key()}.sgv"
+        path = made_folder(out / "streams") / f"{self.name}.{self.key()}.sgv"
         loaded = self._send(path)
         scenes = scenes_of(path, len(loaded.frames))
         sent = Sent(loaded.kbps(path.stat().st_size), hashlib.sha256(path.read_bytes()).hexdigest()[:16])
@@ -276,33 +276,3 @@ def _open(config: Config, scenes: Sequence[Seen | None]) -> Painter:
 
 def _level(config: Config) -> str:
     return f"bridge{config.receiver.steps}"
-
-
-# --- results on disk ----------------------------------------------------------------------------------------------
-
-
-def stored(run: AblationRun, out: Path) -> RunResult | None:
-    """What an earlier call left of exactly this run."""
-    try:
-        return RunResult.model_validate_json(_result_path(run, out).read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
-        return None
-
-
-def carry_out(run: AblationRun, out: Path) -> RunResult:
-    """Do the work and keep the result below `out`."""
-    result = run.run(out)
-    write_text(result.model_dump_json(indent=2) + "\n", _result_path(run, out))
-    return result
-
-
-def _result_path(run: AblationRun, out: Path) -> Path:
-    return out / "runs" / f"{run.name}.{run.key()}.json"
-
-
-def _folder(path: Path) -> Path:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"cannot make {path}: {error.strerror}; choose another --out") from error
-    return path

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from benchmarks.envelope import family_at
 from benchmarks.files import open_input
+from benchmarks.kept import carry_out
 from benchmarks.peers import SCALES, RdPoint
 from benchmarks.pool import as_done
 from benchmarks.rd_clip import Material
@@ -39,7 +40,6 @@ from benchmarks.rd_runs import (
     PictureRun,
     Result,
     Run,
-    carry_out,
     stored,
 )
 from benchmarks.rd_sr import network_facts

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Protocol
 
 import cv2
-from pydantic import ValidationError
 
 from benchmarks.files import encoded, open_input, open_received, open_sender, received
+from benchmarks.kept import kept_result, made_folder
 from benchmarks.measure import same_pictures
 from benchmarks.peers import PeerCodec, RdPoint, round_trip, run_ladder
 from benchmarks.rd_clip import ClipFacts, Loaded, Material, code_hash, hash_of
 from benchmarks.rd_plan import Level
 from benchmarks.rd_quality import Judge, Metrics, Quality
 from benchmarks.rd_sr import SuperResolution, weights_hash
-from benchmarks.report import Model, versions, write_text
+from benchmarks.report import Model, versions
 from common.colour import crop, picture_to_rgb
 from common.container import SgvWriter
 from common.errors import SinkError
@@ -143,7 +143,7 @@ class OurRun:
 
     def run(self, out: Path) -> Result:
         """Encode, compose, decode if asked for, and measure."""
-        path = _folder(out / "streams") / f"{self.name}.sgv"
+        path = made_folder(out / "streams") / f"{self.name}.sgv"
         loaded, series, total_bytes = self._encode(path)
         if "output" in self.levels:
             series["output"] = self._decode(path, len(loaded.frames))
@@ -279,23 +279,9 @@ class PictureRun:
 
 def stored(run: Run, out: Path) -> Result | None:
     """What an earlier call left of exactly this run, None where there is nothing complete."""
-    path = _result_path(run, out)
-    try:
-        result = Result.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
-        return None
-    return result if all((out / picture.file).exists() for picture in result.pictures) else None
-
-
-def carry_out(run: Run, out: Path) -> Result:
-    """Do the work and keep the result below `out`."""
-    result = run.run(out)
-    write_text(result.model_dump_json(indent=2) + "\n", _result_path(run, out))
-    return result
-
-
-def _result_path(run: Run, out: Path) -> Path:
-    return out / "runs" / f"{run.name}.{run.key()}.json"
+    result = kept_result(run, out, Result)
+    whole = result is not None and all((out / picture.file).exists() for picture in result.pictures)
+    return result if whole else None
 
 
 def _keep_picture(
@@ -303,17 +289,9 @@ def _keep_picture(
 ) -> KeptPicture:
     """Write one picture as PNG, the source itself where it is None."""
     file = f"pictures/{stem}.{name.replace('/', '-').replace(' ', '-')}.png"
-    _folder(out / "pictures")
+    made_folder(out / "pictures")
     rgb = picture_to_rgb(picture or source.picture, source.colour)
     if not cv2.imwrite(str(out / file), rgb[..., ::-1]):
         raise SinkError(f"cannot write {out / file}; choose another --out with room")
     psnr = None if picture is None else psnr_yuv(source.picture, picture)
     return KeptPicture(name=name, slot=source.slot, file=file, kbps=kbps, psnr_yuv=psnr)
-
-
-def _folder(path: Path) -> Path:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"cannot make {path}: {error.strerror}; choose another --out") from error
-    return path

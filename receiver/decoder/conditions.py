@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.state import Composition
 from common.types import Picture
+
+if TYPE_CHECKING:
+    from common.state import Composition  # with its libraries, which training on a bare machine does without
 
 PICTURE_CHANNELS = 6
 LUMA_PHASES = 4

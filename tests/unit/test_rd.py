@@ -17,7 +17,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import rd_runs
+from benchmarks import kept
 from benchmarks.files import encode_file
 from benchmarks.peers import X264, RdPoint
 from benchmarks.pool import as_done
@@ -189,7 +189,7 @@ def test_what_is_done_is_not_done_again(clip: Path, tmp_path: Path, monkeypatch:
     runs: list[Run] = [our_run(clip), PeerRun(material(clip), TWO_QUALITIES, 1, NO_VMAF)]
     first = run_all(runs, tmp_path, 1, "test")
     done: list[str] = []
-    real = rd_runs.carry_out
+    real = kept.carry_out
     monkeypatch.setattr(
         "benchmarks.rd.carry_out", lambda run, out: (done.append(run.name), real(run, out))[1]
     )

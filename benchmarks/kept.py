@@ -1,0 +1,54 @@
+"""Results of long runs on disk: a bench that was killed goes on where it stopped.
+
+run -> OUT/runs/NAME.KEY.json       KEY is a hash of everything that the run's figures depend on
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from benchmarks.report import Model, write_text
+from common.errors import SinkError
+
+Kept = TypeVar("Kept", bound=Model)
+Done_co = TypeVar("Done_co", bound=Model, covariant=True)
+
+
+class Keyed(Protocol[Done_co]):
+    """A run that knows what its result depends on. name : for people and for the file's name"""
+
+    @property
+    def name(self) -> str: ...
+    def key(self) -> str: ...
+    def run(self, out: Path) -> Done_co: ...
+
+
+def kept_result(run: Keyed[Kept], out: Path, kind: type[Kept]) -> Kept | None:
+    """What an earlier call left of exactly this run, None where there is nothing complete."""
+    try:
+        return kind.model_validate_json(_path(run, out).read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return None
+
+
+def carry_out(run: Keyed[Kept], out: Path) -> Kept:
+    """Do the work and keep the result below `out`."""
+    result = run.run(out)
+    write_text(result.model_dump_json(indent=2) + "\n", _path(run, out))
+    return result
+
+
+def _path(run: Keyed[Model], out: Path) -> Path:
+    return out / "runs" / f"{run.name}.{run.key()}.json"
+
+
+def made_folder(path: Path) -> Path:
+    """The folder, made if it is missing; SinkError where it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"cannot make {path}: {error.strerror}; choose another --out") from error
+    return path
