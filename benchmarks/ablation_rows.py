@@ -51,6 +51,7 @@ ROWS: tuple[Row, ...] = (
     Row("labels unseen", ("decoder.labels=none",)),
     Row("labels predicted, not sent", ("semantics.enabled=false", "decoder.labels=predicted")),
     Row("no residual", ("residual.enabled=false",)),
+    Row("residual by error alone", ("residual.by_labels=false",)),
     Row("no anchors", ("anchor.enabled=false",)),
     Row("content-frame anchors", ("anchor.content=true",)),
     Row("no motion corrections", ("motion.corrections=false",)),

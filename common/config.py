@@ -187,6 +187,8 @@ class ResidualSettings(_Section):
 
     enabled: bool = True
     """Send corrections at all."""
+    by_labels: bool = True
+    """Where the label map says that errors matter more, corrections come first; without, the largest errors do."""
 
 
 class ChannelSettings(_Section):

@@ -107,9 +107,7 @@ class SenderSession:
                 with self.timer.stage("anchor"):
                     units.append(self.anchors.launch(source, frame.slot))
             self.anchors.see(source, frame.slot)
-            residual = choose_residual(
-                source, state, self.keeper.rate, self.target, self.settings.residual.enabled
-            )
+            residual = choose_residual(source, state, self.keeper.rate, self.target, self.settings.residual)
             if residual is not None:
                 units.append(pack_residual(residual, state.digest))
             side_bytes = sum(len(u.data) for u in units if u.kind is not UnitKind.ANCHOR) - len(coded.data)

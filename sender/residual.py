@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from common.config import ResidualSettings
 from common.residual import encode_residual
 from common.state import SceneState, compose
 from common.types import Picture
@@ -21,17 +22,17 @@ _BYTES_PER_BLOCK = 60.0
 
 
 def choose_residual(
-    source: Picture, state: SceneState, rate: RateState, target: RateTarget, enabled: bool = True
+    source: Picture, state: SceneState, rate: RateState, target: RateTarget, settings: ResidualSettings
 ) -> ResidualUnit | None:
     """The residual of the frame that `state` is at, or None when the rate has no room for one."""
     room = target.picture_bytes - rate.debt_bytes / 8
-    if not enabled or rate.quantiser > _FINE_Q or rate.debt_bytes > 0 or room < 2 * _BYTES_PER_BLOCK:
+    if not settings.enabled or rate.quantiser > _FINE_Q or rate.debt_bytes > 0 or room < 2 * _BYTES_PER_BLOCK:
         return None
     scene = compose(state)
     wanted = tuple(s.astype(np.int16) - b for s, b in zip(source.planes, scene.base.planes, strict=True))
     rows, cols = scene.labels.shape
     error = np.square(wanted[0].astype(np.float32)).reshape(rows, 16, cols, 16).sum(axis=(1, 3))
-    worth = error * importance(scene.labels)
+    worth = error * importance(scene.labels) if settings.by_labels else error
     count = min(rows * cols, int(room / _BYTES_PER_BLOCK))
     threshold = np.partition(worth.ravel(), rows * cols - count)[rows * cols - count]
     mask = (worth >= max(threshold, 1.0)) & (worth > 0)

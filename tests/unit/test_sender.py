@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from common.codecs import Av1Decoder
-from common.config import Config
+from common.config import Config, ResidualSettings
 from common.fusion import downsample
 from common.motion import zero_field
 from common.residual import decode_residual
@@ -186,6 +186,8 @@ def test_small_and_odd_sizes_are_padded() -> None:
 
 # --- residuals -----------------------------------------------------------------------------------
 
+RESIDUAL = ResidualSettings()
+
 
 def test_residuals_use_only_what_is_left_over() -> None:
     recording = record(range(10, 70), open_session(3_000_000, STREAM, "guide.scale=1"))
@@ -193,27 +195,49 @@ def test_residuals_use_only_what_is_left_over() -> None:
     assert len(sent) > 5
     state, source = recording.steps[-1].state, recording.frames[-1].picture
     target = RateTarget(3_000_000, 25.0)
-    unit = choose_residual(source, state, RateState(quantiser=2.0), target)
+    unit = choose_residual(source, state, RateState(quantiser=2.0), target, RESIDUAL)
     assert unit is not None and unit.slot == state.slot
     for rate in (RateState(quantiser=40.0), RateState(quantiser=2.0, debt_bytes=1.0)):
-        assert choose_residual(source, state, rate, target) is None
-    assert choose_residual(source, state, RateState(quantiser=2.0), RateTarget(16_000, 25.0)) is None
+        assert choose_residual(source, state, rate, target, RESIDUAL) is None
+    assert (
+        choose_residual(source, state, RateState(quantiser=2.0), RateTarget(16_000, 25.0), RESIDUAL) is None
+    )
 
 
 def test_a_perfect_picture_needs_no_residual() -> None:
     (step,) = record([20], open_session()).steps
     base = compose(step.state).base
-    assert choose_residual(base, step.state, RateState(quantiser=2.0), RateTarget(3_000_000, 25.0)) is None
+    assert (
+        choose_residual(base, step.state, RateState(quantiser=2.0), RateTarget(3_000_000, 25.0), RESIDUAL)
+        is None
+    )
 
 
 def test_a_residual_brings_the_picture_nearer() -> None:
     recording = record([20], open_session())
     state, source = recording.steps[0].state, recording.frames[0].picture
-    unit = choose_residual(source, state, RateState(quantiser=2.0), RateTarget(3_000_000, 25.0))
+    unit = choose_residual(source, state, RateState(quantiser=2.0), RateTarget(3_000_000, 25.0), RESIDUAL)
     assert unit is not None
     plain, corrected = (compose(state, r).base for r in (None, decode_residual(unit.data, SIDE, SIDE)))
     before, after = (float(np.mean((p.y.astype(float) - source.y) ** 2)) for p in (plain, corrected))
     assert after < 0.05 * before
+
+
+def test_labels_say_where_corrections_come_first() -> None:
+    recording = record([20], open_session())
+    state, source = recording.steps[0].state, recording.frames[0].picture
+    rows, cols = state.labels.shape
+    labels = np.zeros((rows, cols), np.uint8)
+    labels[: rows // 2] = 15  # a person in the upper half
+    labelled, target = replace(state, labels=labels, label_field=state.field), RateTarget(200_000, 25.0)
+
+    def upper_share(settings: ResidualSettings) -> float:
+        unit = choose_residual(source, labelled, RateState(quantiser=2.0), target, settings)
+        assert unit is not None
+        mask = decode_residual(unit.data, SIDE, SIDE).mask
+        return float(mask[: rows // 2].sum() / mask.sum())
+
+    assert upper_share(RESIDUAL) > upper_share(ResidualSettings(by_labels=False))
 
 
 def test_the_guide_is_the_picture_made_smaller() -> None:
