@@ -153,7 +153,7 @@ class ReceiverSession:
         """Learn what each level costs on this machine before the first picture: deadline control starts informed."""
         config = self.decoder.config
         assert config is not None
-        scene = _grey_scene(config.coded_height, config.coded_width)
+        scene = _grey_scene(config.coded_height, config.coded_width, contrast=64)
         for level in self.painter.levels[:4]:  # more steps than one are scaled from one
             for run in range(_PRIMING_RUNS):
                 began_s = self.clock.now_s()
@@ -202,9 +202,13 @@ class ReceiverSession:
         return Frame(crop(picture, *even), pts, config.time_base, slot, config.colour)
 
 
-def _grey_scene(height: int, width: int) -> Composition:
-    """A scene without content, for warming up and for showing before anything has come."""
+def _grey_scene(height: int, width: int, contrast: int = 0) -> Composition:
+    """A scene without content, for warming up and for showing before anything has come.
+
+    contrast : of its upper to its lower half; a flat picture would cost a decoder nothing
+    """
     planes = [np.full((height // k, width // k), 128, np.uint8) for k in (1, 2, 2)]
+    planes[0][: height // 2] += np.uint8(contrast)
     grey = Picture(planes[0], planes[1], planes[2])
     cells = [np.zeros((height // k, width // k), np.uint8) for k in (8, 16, 16)]
     return Composition(grey, None, grey, cells[0], cells[1], cells[2])

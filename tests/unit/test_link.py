@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from benchmarks.link import Link, LinkResult, layer_totals
 from common.clock import SystemClock, VirtualClock
-from common.config import load_config
+from common.config import ReceiverSettings, load_config
+from common.state import Composition
 from common.types import Frame, UnitKind
 from common.wire import StreamConfig, pack_config
+from receiver.decoder.conditions import FrameFacts
+from receiver.decoder.synth import FLAT, Painted
 from receiver.painter import BasePainter
 from receiver.pipeline import ReceiverSession, Shown
 from sender.labels import BlankAnalyzer
@@ -95,3 +100,21 @@ def test_a_frame_that_comes_too_late_is_shown_in_the_place_of_a_missing_one() ->
     late = session.paint(2)
     assert not late.concealed and late.frame.slot == 2 and late.scene is not None
     assert session.paint(3).concealed  # once is enough
+
+
+def test_a_receiver_learns_what_levels_cost_from_a_picture_that_costs_something() -> None:
+    """A flat picture is shown as it is by every level, so it would tell nothing."""
+    primed: list[tuple[str, int]] = []
+
+    class Recorder(BasePainter):
+        def render(
+            self, composition: Composition, facts: FrameFacts, level: str, should_stop: Callable[[], bool]
+        ) -> Painted:
+            primed.append((level, int(np.ptp(composition.base.y))))
+            return super().render(composition, facts, level, should_stop)
+
+    session = ReceiverSession(ReceiverSettings(), Recorder(), VirtualClock())
+    session.receive(pack_config(StreamConfig(1, 64, 64, Fraction(25), Fraction(1, 25)), 0).data, 0.0)
+    session.receive(b"anything", 0.0)
+    assert {level for level, _ in primed} == set(BasePainter.levels)
+    assert all(contrast > FLAT for _, contrast in primed)
