@@ -14,6 +14,7 @@ same run: compare `p50_calibrated` between machines, and milliseconds only withi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -235,7 +236,7 @@ def time_anchored(timings: Timings, clip: Clip, source: VideoSource, config: Con
     simulated. Adds the rows of both ends that an anchor makes dearer.
     """
     sender = open_sender(source, _anchored(config))
-    decoder = SceneDecoder()
+    decoder, aside = SceneDecoder(), ThreadPoolExecutor(1)
     samples: dict[str, Samples] = {WARPED_SENDER: [], WARPED_ADVANCE: [], WARPED_BASE: []}
     try:
         for frame in clip:
@@ -248,10 +249,11 @@ def time_anchored(timings: Timings, clip: Clip, source: VideoSource, config: Con
             if in_use and state is not None and state.anchor is not None:
                 samples[WARPED_SENDER].append(sender.timer.samples_ms("sender total")[-1])
                 samples[WARPED_ADVANCE].append(advance_ms)
-                base = partial(compose, state, decoder.residual_of(state))
+                base = partial(compose, state, decoder.residual_of(state), aside)
                 samples[WARPED_BASE].append(timed(base, clock))
     finally:
         sender.close()
+        aside.shutdown()
     for name in ("motion", "anchor"):
         samples[_sender_stage(name)] = list(sender.timer.samples_ms(name))
     timings.samples.update({(name, None): found for name, found in samples.items() if found})

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -272,15 +273,22 @@ class Composition:
     labels: LabelMap
 
 
-def compose(state: SceneState, residual: Residual | None = None) -> Composition:
-    """Paint the base picture of `state`. Integers only: the same bits on every machine."""
+def compose(
+    state: SceneState, residual: Residual | None = None, aside: Executor | None = None
+) -> Composition:
+    """Paint the base picture of `state`. Integers only: the same bits on every machine.
+
+    aside : where the anchor can be warped while the guide is enlarged; by default both are done here
+    """
     if state.guide is None:
         raise StateMismatchError("no key frame has been decoded yet")
+    anchor = state.anchor if state.scale > 1 else None
+    warping = aside.submit(motion.warp, anchor.picture, state.field) if aside and anchor else None
     guide = upsample(state.guide, state.scale)
     base = sharpen(guide, state)
     rows, cols = state.labels.shape
-    if state.anchor is not None and state.scale > 1:
-        warped: Picture | None = motion.warp(state.anchor.picture, state.field)
+    if anchor is not None:
+        warped: Picture | None = warping.result() if warping else motion.warp(anchor.picture, state.field)
         assert warped is not None
         weights = reliability(warped.y, state.guide.y, guide.y, state.scale)
         base = blend(warped, base, weights)

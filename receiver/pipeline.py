@@ -10,6 +10,7 @@ Everything that outlives a frame is in `ReceiverSession`. It never waits: `recei
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +58,7 @@ class ReceiverSession:
     """One stream. Feed it units; ask it for what is due.
 
     clock : measures how long work takes; `now_s` arguments are stream-side time and may be virtual
+    aside : where the anchor is warped while the guide is enlarged
     shown_slot : the frame that was shown last, -1 before any
     """
 
@@ -65,6 +67,7 @@ class ReceiverSession:
     clock: Clock
     decoder: SceneDecoder = field(default_factory=SceneDecoder)
     costs: CostModel = field(default_factory=CostModel)
+    aside: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "warp"))
     timer: StageTimer = field(init=False)
     playout: Playout = field(init=False)
     refresh_asked_s: float = -1e9
@@ -110,7 +113,7 @@ class ReceiverSession:
             return self._concealed(slot, began_s)
         self.shown_slot = state.slot
         with self.timer.stage("base picture"):
-            scene = compose(state, self.decoder.residual_of(state))
+            scene = compose(state, self.decoder.residual_of(state), self.aside)
         level = self._level(began_s, deadline_s)
         with self.timer.stage(level):
             painted = self.painter.render(scene, _facts(state), level, self._stopper(deadline_s))

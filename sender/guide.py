@@ -28,6 +28,8 @@ ENCODERS: dict[GuideCodec, Callable[[int, int, Fraction, int], GuideEncoder]] = 
 """Open an encoder for width, height, frame rate and speed preset."""
 
 _PROBE_Q = 58
+_PROBE_REACH, _PROBE_TIMES = 10, 3
+"""So many quantiser steps away from where it was measured, what pictures cost is known; and how often to look again."""
 
 
 class GuideCoder:
@@ -76,7 +78,7 @@ def probe(
     """
     state = RateState()
     for scale in config.scales:
-        state = _measure(pictures, config, scale, speed)
+        state = _measure(pictures, config, scale, speed, _PROBE_Q)
         inter = (
             sum(
                 2 ** (state.complexity[role] - min(MAX_QP, _PROBE_Q + OFFSET[role]) / 8.5) + 28
@@ -86,21 +88,43 @@ def probe(
         )
         key = 2 ** (state.complexity[Role.KEY] - (_PROBE_Q + OFFSET[Role.KEY]) / 8.5)
         if inter + key / (8 * target.frame_rate) <= target.picture_bytes:
-            return scale, settled(state, target)
+            return scale, _closer(settled(state, target), pictures, config, target, scale, speed)
     return config.scales[-1], settled(state, target)
 
 
-def _measure(pictures: Sequence[Picture], config: StreamConfig, scale: int, speed: Speed) -> RateState:
+def _closer(
+    state: RateState,
+    pictures: Sequence[Picture],
+    config: StreamConfig,
+    target: RateTarget,
+    scale: int,
+    speed: Speed,
+) -> RateState:
+    """Measured again nearer to where the stream will begin: what changes between pictures is lost in the dead zone of a
+    coarse quantiser, so that a guess from far away makes the first key picture much too good."""
+    measured_at = _PROBE_Q
+    for _ in range(_PROBE_TIMES):
+        if abs(state.quantiser - measured_at) <= _PROBE_REACH:
+            break
+        measured_at = round((state.quantiser + measured_at) / 2)
+        state = settled(_measure(pictures, config, scale, speed, measured_at), target)
+    return state
+
+
+def _measure(
+    pictures: Sequence[Picture], config: StreamConfig, scale: int, speed: Speed, middle: int
+) -> RateState:
+    """What the pictures cost around the middle quantiser given."""
     coder = GuideCoder(config, scale, speed)
     seen: dict[Role, list[float]] = {role: [] for role in Role}
     try:
         for index, picture in enumerate(pictures):
             role = Role.KEY if index == 0 else coder.role
-            quantiser = min(MAX_QP, _PROBE_Q + OFFSET[role])
+            quantiser = max(1, min(MAX_QP, middle + OFFSET[role]))
             coded = coder.encode(picture, quantiser, key=index == 0)
             seen[role].append(measured_complexity(len(coded.data), quantiser))
     finally:
         coder.close()
     default = RateState().complexity
     means = [sum(v) / len(v) if v else default[role] for role, v in seen.items()]
-    return RateState(quantiser=float(_PROBE_Q), complexity=(means[0], means[1], means[2], means[3]))
+    return RateState(quantiser=float(middle), complexity=(means[0], means[1], means[2], means[3]))

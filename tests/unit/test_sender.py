@@ -22,7 +22,7 @@ from sender.anchoring import AnchorDesk
 from sender.anchors import break_even_db, encode_anchor, gain_db
 from sender.control import RateKeeper
 from sender.guide import GuideCoder, probe, still_size
-from sender.rate import RateState, RateTarget
+from sender.rate import OFFSET, RateState, RateTarget, Role
 from sender.residual import choose_residual
 from sender.updates import FlowEstimator
 from tests.small_stream import SIDE, STREAM, Recording, frame, open_session, record
@@ -45,6 +45,23 @@ def test_the_probe_chooses_finer_scales_for_higher_rates() -> None:
         assert 1 <= state.quantiser <= 63
     assert scales == sorted(scales, reverse=True)
     assert (scales[0], scales[-1]) == (2, 1)
+
+
+def test_the_probe_sees_the_noise_that_a_coarse_quantiser_hides() -> None:
+    """Looked at coarsely, a still scene with noise costs nothing; at the rate it is given, it does."""
+    rng, still, target = np.random.default_rng(0), frame(30).picture, RateTarget(600_000, 25.0)
+    noisy = [
+        replace(still, y=np.clip(still.y + rng.normal(0, 4, still.y.shape), 0, 255).astype(np.uint8))
+        for _ in range(13)
+    ]
+    scale, state = probe(noisy, STREAM, target, speed=12)
+    coder, sizes = GuideCoder(STREAM, scale, 12), []
+    for index, picture in enumerate(noisy):
+        role = Role.KEY if index == 0 else coder.role
+        quantiser = round(min(63, max(1, state.quantiser + OFFSET[role])))
+        sizes.append(len(coder.encode(picture, quantiser, key=index == 0).data))
+    coder.close()
+    assert 0.6 < np.mean(sizes[1:]) / target.picture_bytes < 1.5
 
 
 # --- anchors and motion --------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 
@@ -216,7 +217,8 @@ def test_with_an_anchor_the_base_is_a_mixture() -> None:
     scene = compose(state)
     assert scene.warped is not None
     assert scene.reliability.shape == (16, 16)
-    assert picture_digest(scene.base) == picture_digest(compose(state).base)
+    with ThreadPoolExecutor(1) as aside:  # where the anchor is warped makes no difference
+        assert picture_digest(scene.base) == picture_digest(compose(state, None, aside).base)
     assert len({picture_digest(p) for p in (scene.base, scene.guide, scene.warped)}) >= 2
 
 
