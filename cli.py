@@ -222,6 +222,9 @@ def train_decoder_command(
     ] = 0.0,
     batch: Annotated[int | None, typer.Option("--batch", help="Crops a step, of each process.")] = None,
     crop: Annotated[int | None, typer.Option("--crop", help="Side of the crops, pixels.")] = None,
+    guide_only: Annotated[
+        bool, typer.Option("--guide-only", help="A plain super-resolution of the guide, for `bench rd`.")
+    ] = False,
 ) -> None:
     """Train the decoder. Example: semcast train decoder --clips examples --out runs/tiny --minutes 60 --resume
 
@@ -231,7 +234,7 @@ def train_decoder_command(
 
     decoder_from(
         clips, out, minutes, resume, device, threads, seed, start, model=model, teacher=teacher,
-        adversarial_share=adversarial_share, batch=batch, crop=crop,
+        adversarial_share=adversarial_share, batch=batch, crop=crop, guide_only=guide_only,
     )  # fmt: skip
 
 

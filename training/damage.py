@@ -54,6 +54,14 @@ class Damage:
     confused: float = 0.08
 
 
+GUIDE_ONLY = Damage(
+    stale=0.0, drop_anchor=1.0, drop_labels=1.0, coarse_labels=0.0, noise=0.0, wrong_anchor=0.0, still_anchor=0.0,
+    forgotten=1.0, confused=0.0,
+)  # fmt: skip
+"""Nothing but the guide ever arrives: what is trained on this is a plain super-resolution of it, the peer of equal
+compute in `semcast bench rd`."""
+
+
 def damaged(batch: Batch, damage: Damage, rng: np.random.Generator) -> Batch:
     """The batch as it comes out of a bad channel; the truth stays."""
     count, device = len(batch.truth_later), batch.truth_later.device

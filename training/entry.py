@@ -13,6 +13,7 @@ from common.labelnet import LabelNet, load_labelnet
 from common.weights import shipped
 from receiver.decoder.model import TinyBridge
 from receiver.decoder.synth import DeviceName, load_model
+from training.damage import GUIDE_ONLY
 from training.dataset import CROP, GRID
 from training.decoder import train_decoder
 from training.processes import launched
@@ -40,6 +41,7 @@ def decoder_from(
     adversarial_share: float = 0.0,
     batch: int | None = None,
     crop: int | None = None,
+    guide_only: bool = False,
 ) -> None:
     """Train the decoder for `minutes`; the last line printed is JSON.
 
@@ -50,6 +52,7 @@ def decoder_from(
     start : weights to begin from; None begins from scratch
     model : tiny or base; teacher : TFLite file of a second judge, see `training.teacher`
     adversarial_share : of the time, at its end, with an opponent; batch, crop : see TrainSettings
+    guide_only : train a plain super-resolution of the guide instead, a peer to compare with
     Several processes (torchrun, accelerate launch) share one run; they need examples that are packed already.
     UsageError for settings that make no sense, SourceError for a folder without clips.
     """
@@ -61,6 +64,8 @@ def decoder_from(
     if not 0 <= adversarial_share <= 1:
         raise UsageError(f"the adversarial share is a part of the time, 0 to 1, not {adversarial_share:g}")
     settings = _settings(threads, adversarial_share, batch, crop)
+    if guide_only:
+        settings = replace(settings, damage=GUIDE_ONLY, own_previous=0.0)
     network = _network(model, start)
     backbone = None if teacher is None else load_backbone(teacher)
     examples, left_minutes = _examples(clips, out, minutes, resume, seed)

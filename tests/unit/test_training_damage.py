@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from receiver.decoder.conditions import Observation
-from training.damage import Damage, coarse_labels, damaged, noisy, remembered, still_anchor, wrong_anchor
+from training.damage import (
+    GUIDE_ONLY,
+    Damage,
+    coarse_labels,
+    damaged,
+    noisy,
+    remembered,
+    still_anchor,
+    wrong_anchor,
+)
 from training.dataset import FRESHNESS, HAS_ANCHOR, HAS_PREVIOUS, Batch
 
 COUNT, SIDE = 3, 64
@@ -160,3 +169,13 @@ def test_memory_is_right_missing_or_of_another_scene() -> None:
 
 def _rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+def test_nothing_but_the_guide_is_left_for_the_peer() -> None:
+    before, truth = view(2), torch.zeros(COUNT, SIDE // 2, SIDE // 2, 6, dtype=torch.uint8)
+    batch = damaged(Batch(view(1), before, truth, truth), GUIDE_ONLY, np.random.default_rng(0))
+    found = remembered(batch.later, before.warped, GUIDE_ONLY, np.random.default_rng(0))
+    for picture in (found.base, found.warped, found.guide, found.previous):
+        assert torch.equal(picture, before.guide)
+    assert not found.trust.any() and not found.received.any() and not found.labels.any()
+    assert not found.scalars[:, [HAS_ANCHOR, HAS_PREVIOUS]].any()

@@ -10,6 +10,7 @@ import pytest
 
 from common.errors import ConfigError, SourceError, UsageError
 from training import entry
+from training.damage import GUIDE_ONLY
 from training.sizes import is_of_size
 
 
@@ -109,6 +110,13 @@ def test_model_teacher_and_second_stage_are_passed_on(
     assert options["teacher"] == "backbone of net.tflite"
     settings = options["settings"]
     assert (settings.adversarial_share, settings.batch, settings.crop) == (0.3, 32, 256)
+
+
+def test_the_peer_sees_nothing_but_the_guide(tmp_path: Path, calls: Calls) -> None:
+    (tmp_path / "shard-00000.npy").touch()
+    entry.decoder_from(tmp_path, tmp_path / "out", 3.0, False, "cpu", 1, 0, guide_only=True)
+    settings = calls.trained[0][-1]["settings"]
+    assert settings.damage == GUIDE_ONLY and settings.own_previous == 0
 
 
 @pytest.mark.parametrize(
