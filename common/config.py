@@ -243,10 +243,10 @@ class DecoderSettings(_Section):
     """How far to go from the picture without to the one with the previous output; other than 1, a second network call."""
     guide_pull: Share = 0.0
     """Pull of the coded guide on the low-passed output (reconstruction guidance)."""
-    base_pull: Share = 0.5
+    base_pull: Share = 0.25
     """The same pull by the base picture, which is right where the guide is blind."""
-    detail_pull: Share = 0.3
-    """Pull of the base picture on everything."""
+    detail_pull: Share = 0.15
+    """Pull of the base picture on everything. With these two the output is best in PSNR on the development clips."""
     structure_level: int = Field(0, ge=0, le=3)
     """Guide and label map are shown to the network 2^level times coarser."""
     labels: Literal["sent", "predicted", "none"] = "sent"

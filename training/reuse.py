@@ -22,7 +22,7 @@ from torch import Tensor
 from common.labelnet import LabelNet
 from receiver.decoder.conditions import LUMA_PHASES, UNITS, FrameFacts, assemble, to_samples, to_units
 from receiver.decoder.model import TinyBridge
-from receiver.decoder.synth import Correction, load_model, run_bridge
+from receiver.decoder.synth import DEFAULTS, Correction, correction_of, load_model, run_bridge
 from training.dataset import Batch, ExampleSet, with_previous
 from training.entry import shipped_judge
 from training.losses import feature_distance, luma, structure
@@ -86,7 +86,7 @@ def main(examples: Path, weights: str = "tiny") -> None:
     held_out, rng = ExampleSet(examples, held_out=True), np.random.default_rng(0)
     draws = (held_out.batch(1, CROP, rng) for _ in range(EXAMPLES))
     rows = [
-        measure(model, batch, judge, Correction())
+        measure(model, batch, judge, correction_of(DEFAULTS))
         for batch in track(draws, "pairs", total=EXAMPLES, console=Console(stderr=True))
     ]
     changes, doubts = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])

@@ -73,7 +73,7 @@ def validate(
 def _paint(model: TinyBridge, batch: Batch) -> tuple[dict[str, Tensor], float]:
     facts = FrameFacts()
     present = torch.ones(len(batch.truth_later), dtype=torch.bool, device=batch.truth_later.device)
-    alone = Correction(base=0.0, detail=0.0)  # the network by itself; a batch mixes guide scales
+    alone = Correction()  # the network by itself; a batch mixes guide scales
     before = run_bridge(model, assemble(batch.earlier, torch.float32), 1, facts, correction=alone)
     assert before is not None
     later = with_previous(batch.later, to_samples(before.prediction.x), present)

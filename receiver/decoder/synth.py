@@ -85,8 +85,8 @@ class Correction:
     """
 
     guide: float = 0.0
-    base: float = 0.5
-    detail: float = 0.3
+    base: float = 0.0
+    detail: float = 0.0
     residual: float = 1.0
 
 
