@@ -155,7 +155,7 @@ def test_no_guidance_changes_nothing() -> None:
 # --- denoising reuse and shared noise
 
 
-def test_the_switch_step_rises_with_change_and_stays_in_range() -> None:
+def test_the_switch_step_stays_in_range_and_a_new_scene_starts_afresh() -> None:
     times = [[bridge.switch_time(change, u) for u in (0.0, 0.4, 1.0)] for change in (0.0, 1.0, 3.0, 50.0)]
     assert all(0 < t <= 1 for row in times for t in row)
     assert times[-1] == [1.0, 1.0, 1.0]
