@@ -71,7 +71,7 @@ class PacketiserConfig(BaseModel):
     burst_ms: float = Field(200, ge=0)
     retransmit_share: float = Field(0.3, ge=0, le=1)
     retransmit_burst_ms: float = Field(3000, ge=0)
-    retransmit_overdraft_ms: float = Field(600, ge=0)
+    retransmit_overdraft_ms: float = Field(1500, ge=0)
     probe_ms: float = Field(15, ge=0)
     retransmit_window_ms: float = Field(1000, ge=0)
     residual_debt_ms: float = Field(500, ge=0)
