@@ -53,7 +53,7 @@ DEFAULTS = DecoderSettings()
 
 CUT_CHANGE = 28.0
 """Mean change of the base picture, sample steps, from which on the picture before says nothing about this one. The cuts
-of the development clips change it by 44 to 95, all but five other pictures by less than 28."""
+of the development clips change the source by 44 to 95, all other pictures but six, in whip pans, by less than 28."""
 
 FLAT = 2
 """Range of the luma, in sample steps, of a picture that shows nothing."""
