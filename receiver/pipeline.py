@@ -30,7 +30,7 @@ from receiver.painter import Painter
 
 _REFRESH_AFTER_S = 0.45  # a stall that retransmission has not mended by then needs a key frame
 _REFRESH_EVERY_S = 0.6
-_PRIMING_RUNS = 4
+_PRIMING_RUNS = 5
 _BEST = "bridge1"  # with the shipped weights two and four steps cost more and measured no better (tiny.md)
 _COMPOSE_S = 0.005  # composing the base picture comes on top of painting; soon replaced by measurements
 
@@ -158,11 +158,13 @@ class ReceiverSession:
         assert config is not None
         scene = _grey_scene(config.coded_height, config.coded_width, contrast=64)
         for level in self.painter.levels[:4]:  # more steps than one are scaled from one
-            for run in range(_PRIMING_RUNS):
+            took_s = []
+            for _ in range(_PRIMING_RUNS):
                 began_s = self.clock.now_s()
                 self.painter.render(scene, FrameFacts(), level, lambda: False)
-                if run:  # the first run loads and allocates
-                    self.costs.observe(level, self.clock.now_s() - began_s + _COMPOSE_S)
+                took_s.append(self.clock.now_s() - began_s)
+            # The first runs load and allocate; one of those would rule a level out for seconds.
+            self.costs.observe(level, float(np.median(took_s)) + _COMPOSE_S)
         self.painter.reset()
 
     def _capture_s(self, slot: int) -> float:

@@ -66,8 +66,8 @@ def test_bridges_not_tried_yet_are_scaled_from_one_step() -> None:
     model.observe("base", 0.004)
     model.observe("bridge1", 0.014)
     costs_s = model.costs_s()
-    assert abs(costs_s["bridge2"] - 0.024) < 1e-4
-    assert abs(costs_s["bridge4"] - 0.044) < 1e-4
+    assert abs(costs_s["bridge2"] - 0.024) < 1e-3
+    assert abs(costs_s["bridge4"] - 0.044) < 1e-3
     model.observe("bridge4", 0.03)
     assert model.costs_s()["bridge4"] == 0.03
 
