@@ -9,40 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from common.av1_syntax import Bits, expect, sequence_size
 from common.errors import BitstreamError
 
 START_CODE = b"\0\0\1"
 
 SizeCheck = Callable[[bytes, tuple[int, int]], None]
 """Takes a unit and the only (width, height) that is accepted."""
-
-
-class _Bits:
-    """Big-endian bit reader over a few header bytes."""
-
-    def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self._left = 8 * len(data)
-
-    def take(self, count: int) -> int:
-        if count > self._left:
-            raise BitstreamError("codec header is cut short")
-        self._left -= count
-        return (self._value >> self._left) & ((1 << count) - 1)
-
-    def golomb(self) -> int:
-        """Unsigned Exp-Golomb code (H.264 specification 9.1), below 2**16."""
-        zeros = 0
-        while not self.take(1):
-            zeros += 1
-            if zeros > 15:
-                raise BitstreamError("codec header holds a number that is too large")
-        return (1 << zeros) - 1 + self.take(zeros)
-
-
-def _expect(condition: bool, what: str) -> None:
-    if not condition:
-        raise BitstreamError(f"{what} is not part of this stream format")
 
 
 def _compare(codec: str, found: tuple[int, int], size: tuple[int, int]) -> None:
@@ -57,20 +30,8 @@ def check_av1(data: bytes, size: tuple[int, int]) -> None:
     """
     if not data or (data[0] >> 3) & 15 != 1:  # OBU_SEQUENCE_HEADER comes first when there is one
         return
-    bits = _Bits(data[2:34])
-    bits.take(3)  # seq_profile
-    bits.take(1)  # still_picture
-    if bits.take(1):  # reduced_still_picture_header
-        bits.take(5)
-    else:
-        _expect(not bits.take(1), "AV1 timing information")
-        bits.take(1)
-        for _ in range(bits.take(5) + 1):
-            bits.take(12)
-            if bits.take(5) > 7:
-                bits.take(1)
-    width_bits, height_bits = bits.take(4) + 1, bits.take(4) + 1
-    _compare("AV1", (bits.take(width_bits) + 1, bits.take(height_bits) + 1), size)
+    width, height, _ = sequence_size(Bits(data[2:34]))
+    _compare("AV1", (width, height), size)
 
 
 _VP9_SYNC = 0x498342
@@ -79,16 +40,16 @@ _VP9_SRGB = 7
 
 def check_vp9(data: bytes, size: tuple[int, int]) -> None:
     """The uncompressed header of a single frame (VP9 specification 6.2): profile 0, no superframes."""
-    _expect(len(data) > 1 and data[-1] >> 5 != 0b110, "a VP9 superframe")
-    bits = _Bits(data[:20])
-    _expect(bits.take(2) == 2, "other than a VP9 frame")
-    _expect(bits.take(2) == 0, "a VP9 profile above 0")
-    _expect(not bits.take(1), "a repeated VP9 frame")
+    expect(len(data) > 1 and data[-1] >> 5 != 0b110, "a VP9 superframe")
+    bits = Bits(data[:20])
+    expect(bits.take(2) == 2, "other than a VP9 frame")
+    expect(bits.take(2) == 0, "a VP9 profile above 0")
+    expect(not bits.take(1), "a repeated VP9 frame")
     inter, shown, resilient = bits.take(1), bits.take(1), bits.take(1)
-    _expect(bool(shown), "a hidden VP9 frame")
+    expect(bool(shown), "a hidden VP9 frame")
     if not inter:
-        _expect(bits.take(24) == _VP9_SYNC, "other than a VP9 key frame")
-        _expect(bits.take(3) != _VP9_SRGB, "VP9 in RGB")
+        expect(bits.take(24) == _VP9_SYNC, "other than a VP9 key frame")
+        expect(bits.take(3) != _VP9_SRGB, "VP9 in RGB")
         bits.take(1)  # color_range
     else:
         bits.take(0 if resilient else 2)  # reset_frame_context
@@ -111,31 +72,31 @@ def check_h264(data: bytes, size: tuple[int, int]) -> None:
     """Every sequence parameter set of a unit (H.264 specification 7.3.2.1.1): progressive, 8-bit 4:2:0."""
     for unit in nal_units(data):
         kind = unit[0] & 31 if unit else 0
-        _expect(kind in (_H264_SLICE, _H264_KEY_SLICE, _H264_SPS, _H264_PPS), f"H.264 NAL unit type {kind}")
+        expect(kind in (_H264_SLICE, _H264_KEY_SLICE, _H264_SPS, _H264_PPS), f"H.264 NAL unit type {kind}")
         if kind == _H264_SPS:
-            _compare("H.264", _sps_size(_Bits(unit[1:].replace(b"\0\0\3", b"\0\0"))), size)
+            _compare("H.264", _sps_size(Bits(unit[1:].replace(b"\0\0\3", b"\0\0"))), size)
 
 
-def _sps_size(bits: _Bits) -> tuple[int, int]:
+def _sps_size(bits: Bits) -> tuple[int, int]:
     profile = bits.take(8)
-    _expect(profile in _H264_PROFILES, f"H.264 profile {profile}")
+    expect(profile in _H264_PROFILES, f"H.264 profile {profile}")
     bits.take(16)  # constraint flags, level
     bits.golomb()  # seq_parameter_set_id
     if profile == 100:
         sampling = bits.golomb(), bits.golomb(), bits.golomb(), bits.take(1), bits.take(1)
-        _expect(sampling == (1, 0, 0, 0, 0), "H.264 other than plain 8-bit 4:2:0")
+        expect(sampling == (1, 0, 0, 0, 0), "H.264 other than plain 8-bit 4:2:0")
     bits.golomb()  # log2_max_frame_num_minus4
     order = bits.golomb()
-    _expect(order in (0, 2), "H.264 picture order type 1")
+    expect(order in (0, 2), "H.264 picture order type 1")
     if order == 0:
         bits.golomb()
     bits.golomb()  # max_num_ref_frames
     bits.take(1)  # gaps_in_frame_num_value_allowed_flag
     width, height = 16 * (bits.golomb() + 1), 16 * (bits.golomb() + 1)
-    _expect(bool(bits.take(1)), "interlaced H.264")
+    expect(bool(bits.take(1)), "interlaced H.264")
     bits.take(1)  # direct_8x8_inference_flag
     if bits.take(1):  # frame_cropping_flag, in units of one chroma sample
         left, right, top, bottom = (bits.golomb() for _ in range(4))
-        _expect(left + right < 8 and top + bottom < 8, "cropping of whole H.264 macroblocks")
+        expect(left + right < 8 and top + bottom < 8, "cropping of whole H.264 macroblocks")
         width, height = width - 2 * (left + right), height - 2 * (top + bottom)
     return width, height

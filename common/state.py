@@ -10,7 +10,7 @@ is sealed with the digest of the state it builds on (common/wire.py). The diffus
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common import motion, semantics
+from common.av1_headers import HeaderContext, begin, expand
 from common.entropy import AdaptiveTable, RangeReader
 from common.errors import BitstreamError, StateMismatchError
 from common.fusion import blend, downsample_plane, reliability, upsample
@@ -70,6 +71,7 @@ class SceneState:
     guide : last guide picture, at the coded size / scale, None before the first key frame
     anchor, track : the anchor in use and the motion from it; None without anchor
     pending : (anchor id, motion from the frame that it will show) while an anchor is on its way
+    headers : what the headers of coming guide pictures are predicted from, None before the first key frame
     labels, label_field : label map, and the motion field when it was sent
     digest : CRC-32 over all of it, chained with the digest of the state before
     """
@@ -81,6 +83,7 @@ class SceneState:
     quality: int
     sharpness: int
     guide: Picture | None
+    headers: HeaderContext | None
     anchor: Anchor | None
     track: Track | None
     pending: tuple[int, Track] | None
@@ -126,8 +129,8 @@ def initial_state(config: StreamConfig) -> SceneState:
     zero = _zero(config)
     seed = zlib.crc32(repr((config.session, config.coded_width, config.coded_height, config.seed)).encode())
     return SceneState(
-        config=config, slot=-1, pts=None, scale=config.scales[-1], quality=0, sharpness=0, guide=None, anchor=None,
-        track=None, pending=None, labels=np.zeros(zero.shape[:2], np.uint8), label_field=zero,
+        config=config, slot=-1, pts=None, scale=config.scales[-1], quality=0, sharpness=0, guide=None, headers=None,
+        anchor=None, track=None, pending=None, labels=np.zeros(zero.shape[:2], np.uint8), label_field=zero,
         motion_tables=motion.default_tables(), label_tables=semantics.default_tables(), digest=seed,
     )  # fmt: skip
 
@@ -142,10 +145,10 @@ def guide_size(config: StreamConfig, scale: int) -> tuple[int, int]:
     return config.coded_width // scale, config.coded_height // scale
 
 
-def follow(base: SceneState, frame: FrameUnit, guide: Picture | None) -> SceneState:
-    """Step one of a frame: take its decoded guide and follow the motion to it, at no bits.
+def follow(base: SceneState, frame: FrameUnit, decode: Callable[[bytes], Picture]) -> SceneState:
+    """Step one of a frame: decode its guide and follow the motion to it, at no bits.
 
-    base : `base_of(previous, frame.key)`; guide : the decoded `frame.guide`
+    base : `base_of(previous, frame.key)`; decode : of the guide's codec
     """
     if not frame.key and base.guide is None:
         raise StateMismatchError(f"frame {frame.slot} builds on a guide that this end does not have")
@@ -153,14 +156,22 @@ def follow(base: SceneState, frame: FrameUnit, guide: Picture | None) -> SceneSt
     state = replace(
         base, slot=frame.slot, pts=frame.pts, quality=quality, scale=frame.scale if frame.key else base.scale
     )
-    if guide is None:
+    if frame.guide is None:
         return state
-    track, pending = base.track, base.pending
+    coded, headers = _unpacked(frame.guide, frame, base)
+    guide, track, pending = decode(coded), base.track, base.pending
     if track is not None:
         track = _followed(track, guide, state, steps=2)
     if pending is not None:
         pending = pending[0], _followed(pending[1], guide, state, steps=1)
-    return replace(state, guide=guide, track=track, pending=pending)
+    return replace(state, guide=guide, headers=headers, track=track, pending=pending)
+
+
+def _unpacked(guide: bytes, frame: FrameUnit, base: SceneState) -> tuple[bytes, HeaderContext | None]:
+    """A coded guide picture as its decoder wants it, and what later headers are predicted from."""
+    if base.config.guide_codec != "av1":
+        return guide, None
+    return (guide, begin(guide, frame.slot)) if frame.key else expand(guide, base.headers, frame.slot)
 
 
 def _followed(track: Track, guide: Picture, state: SceneState, steps: int) -> Track:
@@ -238,9 +249,12 @@ def _table_bytes(tables: tuple[AdaptiveTable, ...]) -> NDArray[np.int32]:
 def _digest(before: int, state: SceneState) -> int:
     """CRC-32 of everything in the state, chained: equal digests mean equal histories."""
     numbers = np.array(
-        [state.slot, state.scale, state.quality, state.sharpness, state.anchor.digest if state.anchor else 0],
+        [
+            state.slot, state.scale, state.quality, state.sharpness,
+            state.anchor.digest if state.anchor else 0, state.headers.digest if state.headers else 0,
+        ],
         "<i8",
-    )
+    )  # fmt: skip
     crc = _crc(before, numbers, state.labels, state.label_field.astype("<i2"), state.field.astype("<i2"))
     crc = _crc(crc, _table_bytes(state.motion_tables), _table_bytes(state.label_tables))
     if state.guide is not None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from importlib.resources import files
 
 import numpy as np
 from numpy.typing import NDArray
+
+from common.short_code import SymbolTable
 
 
 def _asset(name: str) -> NDArray[np.int8]:
@@ -48,7 +51,20 @@ a larger difference is mostly detail that the guide lost, so columns rise.
 SHARPEN = _asset("sharpen.npy")
 """Weights of common/sharpen.py, int8 [scale 2, 4, 8; band; class; difference], sixty-fourths, at most 36."""
 
+
+def _header_tables() -> dict[str, tuple[SymbolTable, ...]]:
+    text = files("common").joinpath("assets", "av1_headers.json").read_text(encoding="utf-8")
+    counts: dict[str, list[list[int]]] = json.loads(text)
+    return {name: tuple(SymbolTable.of_counts(tuple(row)) for row in rows) for name, rows in counts.items()}
+
+
+HEADER_TABLES = _header_tables()
+"""Probabilities of common/av1_headers.py: for each kind of symbol, a table for each of its contexts."""
+
 TABLES_HASH = zlib.crc32(
-    STEPS.astype("<i4").tobytes() + RELIABILITY.astype("<i2").tobytes() + SHARPEN.tobytes()
+    STEPS.astype("<i4").tobytes()
+    + RELIABILITY.astype("<i2").tobytes()
+    + SHARPEN.tobytes()
+    + repr(HEADER_TABLES).encode()
 )
 """Named in the stream configuration: an end with other tables refuses the stream."""

@@ -22,7 +22,7 @@ from common.errors import BitstreamError
 from common.tables import TABLES_HASH
 from common.types import Colour, EncodedUnit, GuideCodec, Layer, UnitKind
 
-BITSTREAM_VERSION = 2
+BITSTREAM_VERSION = 3
 MAX_UNIT_BYTES = 1 << 18
 MIN_CODED_SIDE = 64
 MAX_SIDE = 4096

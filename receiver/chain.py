@@ -154,8 +154,7 @@ class SceneDecoder:
     def _apply(self, data: bytes, slot: int, base: SceneState, now_s: float) -> None:
         unit = parse_unit(data, slot, base.digest)
         assert isinstance(unit, FrameUnit) and self.config is not None
-        guide = self._guide_decoder(unit).decode(unit.guide) if unit.guide else None
-        followed = follow(base, unit, guide)
+        followed = follow(base, unit, self._guide_decoder(unit).decode)
         state = advance(followed, describe(unit, followed, self._anchors))
         if not is_disposable(data):
             self.state = state

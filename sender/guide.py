@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
+from common.av1_headers import begin, expand, shrink
 from common.codecs import GuideDecoder
 from common.fusion import downsample
 from common.state import guide_size
@@ -16,7 +17,16 @@ from common.types import GuideCodec, Picture
 from common.wire import StreamConfig
 from sender.coded import MAX_QP, CodedPicture, GuideEncoder, Speed, preset_for
 from sender.libvpx import Vp9Encoder
-from sender.rate import OFFSET, ROLES, RateState, RateTarget, Role, measured_complexity, settled
+from sender.rate import (
+    OFFSET,
+    ROLES,
+    RateState,
+    RateTarget,
+    Role,
+    expected_bytes,
+    measured_complexity,
+    settled,
+)
 from sender.svtav1 import SvtAv1Encoder
 from sender.x264 import X264Encoder
 
@@ -28,6 +38,7 @@ ENCODERS: dict[GuideCodec, Callable[[int, int, Fraction, int], GuideEncoder]] = 
 """Open an encoder for width, height, frame rate and speed preset."""
 
 _PROBE_Q = 58
+_OVERHEAD_BYTES = 8  # of a frame
 _PROBE_REACH, _PROBE_TIMES = 10, 3
 """So many quantiser steps away from where it was measured, what pictures cost is known; and how often to look again."""
 
@@ -81,7 +92,7 @@ def probe(
         state = _measure(pictures, config, scale, speed, _PROBE_Q)
         inter = (
             sum(
-                2 ** (state.complexity[role] - min(MAX_QP, _PROBE_Q + OFFSET[role]) / 8.5) + 28
+                expected_bytes(state.complexity[role], min(MAX_QP, _PROBE_Q + OFFSET[role])) + _OVERHEAD_BYTES
                 for role in ROLES
             )
             / 4
@@ -117,12 +128,16 @@ def _measure(
     """What the pictures cost around the middle quantiser given."""
     coder = GuideCoder(config, scale, speed)
     seen: dict[Role, list[float]] = {role: [] for role in Role}
+    headers = None
     try:
         for index, picture in enumerate(pictures):
             role = Role.KEY if index == 0 else coder.role
             quantiser = max(1, min(MAX_QP, middle + OFFSET[role]))
             coded = coder.encode(picture, quantiser, key=index == 0)
-            seen[role].append(measured_complexity(len(coded.data), quantiser))
+            data = coded.data if index == 0 else shrink(coded.data, headers, index)
+            if not coded.disposable:
+                headers = begin(data, index) if index == 0 else expand(data, headers, index)[1]
+            seen[role].append(measured_complexity(len(data), quantiser))
     finally:
         coder.close()
     default = RateState().complexity

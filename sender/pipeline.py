@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from common.av1_headers import shrink
 from common.clock import Clock, SystemClock
 from common.colour import pad_to
 from common.config import Config
@@ -19,7 +20,7 @@ from common.ports import Analyzer
 from common.residual import Residual, decode_residual
 from common.state import SceneState, advance, base_of, describe, follow, initial_state
 from common.stats import StageTimer
-from common.types import EncodedUnit, Feedback, Frame, Picture, UnitKind
+from common.types import EncodedUnit, Feedback, Frame, Layer, Picture, UnitKind
 from common.wire import FrameUnit, StreamConfig, pack_config, pack_frame, pack_residual, parse_unit
 from sender.anchoring import AnchorDesk
 from sender.anchors import AnchorOrder
@@ -110,8 +111,9 @@ class SenderSession:
             residual = choose_residual(source, state, self.keeper.rate, self.target, self.settings.residual)
             if residual is not None:
                 units.append(pack_residual(residual, state.digest))
-            side_bytes = sum(len(u.data) for u in units if u.kind is not UnitKind.ANCHOR) - len(coded.data)
-            self.keeper.account(role, plan, len(coded.data), side_bytes, *self.anchors.take_payment())
+            guide_bytes = dict(unit.layer_bytes)[Layer.GUIDE]
+            side_bytes = sum(len(u.data) for u in units if u.kind is not UnitKind.ANCHOR) - guide_bytes
+            self.keeper.account(role, plan, guide_bytes, side_bytes, *self.anchors.take_payment())
             events = _events(cut, key, order, self.state, state)
             if role is Role.MIDDLE:  # base pictures have the motion search to do already
                 with self.timer.stage("anchor policy"):
@@ -149,10 +151,10 @@ class SenderSession:
             pts=frame.pts if frame.pts != self.config.pts_of(frame.slot) else None,
             mark=self.anchors.next_id if order.launch else None, activate=ready.anchor_id if ready else None,
             drop_anchor=order.drop and not ready, quality=self._quality(base, key), sharpness=base.sharpness,
-            guide=coded.data,
+            guide=coded.data if key else shrink(coded.data, base.headers, frame.slot),
         )  # fmt: skip
         with self.timer.stage("follow"):
-            followed = follow(base, draft, self.keeper.guide.decode(coded.data))
+            followed = follow(base, draft, self.keeper.guide.decode)
         if role in (Role.KEY, Role.BASE):
             with self.timer.stage("sharpness"):
                 draft = graded(draft, source, followed)

@@ -29,7 +29,7 @@ class Role(IntEnum):
 OFFSET = {Role.KEY: -19, Role.BASE: -9, Role.MIDDLE: 0, Role.DISPOSABLE: 4}
 ROLES = (Role.BASE, Role.DISPOSABLE, Role.MIDDLE, Role.DISPOSABLE)  # by GuideEncoder.position
 _HALVING = 8.5  # quantiser steps that halve the bytes (above the floor)
-FLOOR_BYTES = 20  # an AV1 picture that changes nothing
+FLOOR_BYTES = 4  # an AV1 picture that changes nothing, without what its header repeats
 _DEBT_TIME_S = 1.5  # what differs from the plan is put right over this time
 _STARVED_S = 0.8  # debt beyond which disposable pictures are left out
 _MAX_FINER, _MAX_COARSER = (
