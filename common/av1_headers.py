@@ -216,7 +216,7 @@ def _filter_kind(fields: Mapping[str, int]) -> int:
     levels = tuple(fields.get(f"filter_level_{name}", 0) for name in "01uv")
     quantiser = fields.get("base_q_idx", 0)
     usual = _LEVELS[_QUANTISERS.index(quantiser)] if quantiser in _QUANTISERS else 0
-    kinds = {
+    kinds: dict[tuple[int, ...], int] = {
         (0,) * 4: _NO_FILTER,
         (usual, usual, usual // 2, usual // 2): _FILTER,
         (usual, usual, 0, 0): _LUMA_FILTER,

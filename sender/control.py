@@ -10,7 +10,8 @@ from common.types import Picture
 from common.wire import StreamConfig
 from sender.guide import GuideCoder, probe, still_size
 from sender.rate import (
-    CUT_KEY_S,
+    LINK,
+    Pace,
     PicturePlan,
     RateState,
     RateTarget,
@@ -24,6 +25,7 @@ from sender.rate import (
 )
 
 _TRIAL_Q = 46
+_LENT_OF_REST = 0.3  # of the time left, what a key picture may take
 _RESCALE_PAYS_S = (
     2.0  # a change of scale costs a key picture, which the last pictures of a stream do not pay back
 )
@@ -38,12 +40,17 @@ class RateKeeper:
     target: RateTarget
     rate: RateState = field(default_factory=RateState)
     guide: GuideCoder = field(init=False)
-    start_key_s: float = 1.0
+    pace: Pace = LINK
     started: bool = False
 
     def __post_init__(self) -> None:
         scale, coarsest = self.settings.guide.scale, self.config.scales[-1]
         self.guide = self._coder(coarsest if scale == "auto" else min(int(scale), coarsest))
+
+    @property
+    def start_key_s(self) -> float:
+        chosen = self.settings.sender.start_key_s
+        return self.pace.start_key_s if chosen == "auto" else chosen
 
     @property
     def _may_rescale(self) -> bool:
@@ -75,8 +82,11 @@ class RateKeeper:
         affordable = self.rate.debt_bytes < 0.3 * self.target.rate_bps / 8
         return wanted > self.guide.scale or (wanted < self.guide.scale and affordable)
 
-    def plan(self, source: Picture, key: bool) -> PicturePlan:
-        """Quantiser of the next picture; for a key picture after any change of scale that is due."""
+    def plan(self, source: Picture, key: bool, left_s: float) -> PicturePlan:
+        """Quantiser of the next picture; for a key picture after any change of scale that is due.
+
+        left_s : seconds until the stream ends, in which a key picture has to be paid back
+        """
         if not key:
             chosen, self.rate = plan(self.rate, self.guide.role, self.target)
             return chosen
@@ -89,7 +99,9 @@ class RateKeeper:
         self.rate = replace(
             self.rate, complexity=(measured_complexity(size, _TRIAL_Q), rest[0], rest[1], rest[2])
         )
-        limit_s = CUT_KEY_S if self.started else self.start_key_s
+        limit_s = self.start_key_s
+        if self.started:
+            limit_s = min(self.pace.cut_key_s, max(LINK.cut_key_s, _LENT_OF_REST * left_s))
         self.started = True
         return PicturePlan(plan_key(self.rate, self.target, limit_s), send=True)
 

@@ -77,9 +77,7 @@ class SenderSession:
     def __post_init__(self) -> None:
         self.timer = StageTimer(self.clock)
         self.state = initial_state(self.config)
-        chosen = self.settings.sender.start_key_s
-        start_key_s = self.pace.start_key_s if chosen == "auto" else chosen
-        self.keeper = RateKeeper(self.config, self.settings, self.target, start_key_s=start_key_s)
+        self.keeper = RateKeeper(self.config, self.settings, self.target, pace=self.pace)
         self.anchors = AnchorDesk(self.config, self.settings, self.target, self.frames)
         self.side = SideInfo(self.analyzer, self.target, self.settings.semantics)
 
@@ -95,7 +93,7 @@ class SenderSession:
             left_s = self.anchors.left_s(frame.slot)
             key = cut or self.refresh_asked or self.keeper.rescale_due(left_s)
             with self.timer.stage("guide"):
-                plan = self.keeper.plan(source, key)
+                plan = self.keeper.plan(source, key, left_s)
                 role = Role.KEY if key else self.keeper.guide.role
                 coded = self.keeper.guide.encode(source, plan.quantiser, key)
             if coded.disposable and not plan.send:

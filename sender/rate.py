@@ -38,25 +38,26 @@ _MAX_FINER, _MAX_COARSER = (
 )  # quantiser steps per group: a black picture says nothing about the next one
 _JUMP, _MAX_JUMP = 6.0, 10.0  # least and largest refinement of a still scene
 WINDOW_S = 4.0  # the rate is held over any such window; a key picture is a loan that is paid back within one
-CUT_KEY_S = 0.2  # after a cut the picture must arrive within 300 ms, so its key must be small
 COARSER_Q, FINER_Q = 61.0, 44.0  # middle quantiser beyond which another guide scale is better
-_COARSER_AFTER_S, _FINER_AFTER_S = 0.7, 2.0  # a starved guide cannot wait; a finer one costs a key picture
-_IN_NEED_S, _COARSER_IN_NEED_S = 0.6, 0.3  # debt beyond which a starved guide waits only so long
+_COARSER_AFTER_S, _FINER_AFTER_S = 1.2, 2.0  # a starved guide cannot wait; a finer one costs a key picture
+_IN_NEED_S, _COARSER_IN_NEED_S = 0.8, 0.4  # debt beyond which a starved guide waits only so long
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
     """What differs by who waits at the other end, unless the settings say otherwise.
 
-    start_key_s : seconds of the rate that the first key picture may take
+    start_key_s, cut_key_s : seconds of the rate that the first key picture may take, and later ones: on a link the
+        picture after a cut must arrive within 300 ms
     config_interval_s : how often the stream configuration is repeated
     """
 
     start_key_s: float
+    cut_key_s: float
     config_interval_s: float
 
 
-LINK, FILE = Pace(1.0, 1.5), Pace(3.0, 10.0)
+LINK, FILE = Pace(1.0, 0.2, 1.5), Pace(3.0, 1.5, 10.0)
 """Nobody waits for a file, and nobody joins it late; its configuration is repeated only in case the first is damaged."""
 
 

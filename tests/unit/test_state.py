@@ -52,8 +52,7 @@ def apply(state: SceneState, unit: FrameUnit) -> SceneState:
     """What both ends do with a frame; the guide bytes are a picture's seed."""
     base = base_of(state, unit.key)
     scale = unit.scale if unit.key else base.scale
-    guide = picture(unit.guide[0], 128 // scale) if unit.guide else None
-    followed = follow(base, unit, guide)
+    followed = follow(base, unit, lambda data: picture(data[0], 128 // scale))
     return advance(followed, describe(unit, followed, ANCHORS))
 
 

@@ -231,7 +231,7 @@ def test_another_release_says_so() -> None:
     config = StreamConfig(1, 64, 64, Fraction(25), Fraction(1, 25))
     body = bytearray(pack_config(config, 0).data[HEADER_BYTES:])
     body[2] += 1
-    with pytest.raises(BitstreamError, match="version 3, this program reads version 2"):
+    with pytest.raises(BitstreamError, match="version 4, this program reads version 3"):
         parse_unit(sealed(UnitKind.CONFIG, 0, 0, bytes(body), 0), 0, 0)
     body[2] -= 1
     body[14] ^= 1
