@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from common.config import Config
 from common.types import Picture
 from common.wire import StreamConfig
-from sender.guide import GuideCoder, probe, still_size
+from sender.guide import GuideCoder, still_size
+from sender.probe import Probe
 from sender.rate import (
     LINK,
     Pace,
@@ -71,7 +72,7 @@ class RateKeeper:
     def probe(self, pictures: Sequence[Picture]) -> None:
         """Choose scale and quantiser from the first pictures of the stream."""
         if self._may_rescale and len(pictures) > 1:
-            scale, self.rate = probe(pictures, self.config, self.target, self.settings.guide.preset)
+            scale, self.rate = Probe(pictures, self.config, self.target, self.settings.guide.preset).choose()
             self._open(scale)
 
     def rescale_due(self, left_s: float) -> bool:

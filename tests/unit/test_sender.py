@@ -21,7 +21,8 @@ from common.wire import ConfigUnit, FrameUnit, StreamConfig, is_key, parse_unit
 from sender.anchoring import AnchorDesk
 from sender.anchors import break_even_db, encode_anchor, gain_db
 from sender.control import RateKeeper
-from sender.guide import GuideCoder, probe, still_size
+from sender.guide import GuideCoder, still_size
+from sender.probe import Probe
 from sender.rate import OFFSET, RateState, RateTarget, Role
 from sender.residual import choose_residual
 from sender.updates import FlowEstimator
@@ -40,7 +41,7 @@ def test_the_probe_chooses_finer_scales_for_higher_rates() -> None:
     pictures = [frame(slot).picture for slot in range(9)]
     scales = []
     for rate_bps in (4_000, 24_000, 2_000_000):
-        scale, state = probe(pictures, STREAM, RateTarget(rate_bps, 25.0), speed=12)
+        scale, state = Probe(pictures, STREAM, RateTarget(rate_bps, 25.0), 12).choose()
         scales.append(scale)
         assert 1 <= state.quantiser <= 63
     assert scales == sorted(scales, reverse=True)
@@ -54,7 +55,7 @@ def test_the_probe_sees_the_noise_that_a_coarse_quantiser_hides() -> None:
         replace(still, y=np.clip(still.y + rng.normal(0, 4, still.y.shape), 0, 255).astype(np.uint8))
         for _ in range(13)
     ]
-    scale, state = probe(noisy, STREAM, target, speed=12)
+    scale, state = Probe(noisy, STREAM, target, 12).choose()
     coder, sizes = GuideCoder(STREAM, scale, 12), []
     for index, picture in enumerate(noisy):
         role = Role.KEY if index == 0 else coder.role
