@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import ctypes as c
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -79,6 +82,27 @@ def _library() -> c.CDLL:
     return library
 
 
+@contextmanager
+def _ordinary_priority() -> Iterator[None]:
+    """Undoes a change of scheduling made inside. Run as root, the library gives its threads and the one that calls it
+    real-time priority, and with it starves whatever else the machine does, the receiver first of all."""
+    before = _real_time_threads()
+    yield
+    for thread in _real_time_threads() - before:
+        with suppress(OSError):  # it has ended, or may not be changed
+            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+
+
+def _real_time_threads() -> set[int]:
+    """Those of this process; none where the system does not say (only Linux does)."""
+    tasks, found = Path("/proc/self/task"), set()
+    for thread in (int(task.name) for task in tasks.iterdir()) if tasks.is_dir() else ():
+        with suppress(OSError):
+            if os.sched_getscheduler(thread) == os.SCHED_FIFO:
+                found.add(thread)
+    return found
+
+
 class SvtAv1Encoder:
     """One low-delay AV1 stream (a `GuideEncoder`).
 
@@ -106,7 +130,8 @@ class SvtAv1Encoder:
             code = self._lib.svt_av1_enc_parse_parameter(config, name.encode(), str(value).encode())
             self._check(code, f"set {name}={value}")
         self._check(self._lib.svt_av1_enc_set_parameter(self._handle, config), f"accept {width}x{height}")
-        self._check(self._lib.svt_av1_enc_init(self._handle), "start")
+        with _ordinary_priority():
+            self._check(self._lib.svt_av1_enc_init(self._handle), "start")
 
     def _check(self, code: int, what: str) -> None:
         if code:

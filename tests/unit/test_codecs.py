@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from fractions import Fraction
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -156,3 +159,14 @@ def test_every_cut_of_a_key_picture_is_survived(codec: GuideCodec, stream: list[
         except BitstreamError:
             continue
         assert picture.y.shape == (SIDE, SIDE)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell of threads")
+def test_no_encoder_thread_has_real_time_priority() -> None:
+    """SVT-AV1 asks for it when it runs as root, and would starve the receiver."""
+    encoder = ENCODERS["av1"](SIDE, SIDE, Fraction(25), 12)
+    try:
+        policies = {os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir()}
+    finally:
+        encoder.close()
+    assert policies == {os.SCHED_OTHER}
