@@ -119,6 +119,10 @@ class SvtAv1Encoder:
         self._since_key = 0
         self._handle = c.c_void_p()
         os.environ.setdefault("SVT_LOG", "0")  # the library prints its banner to stderr otherwise
+        with _ordinary_priority():
+            self._open(width, height, frame_rate, preset)
+
+    def _open(self, width: int, height: int, frame_rate: Fraction, preset: int) -> None:
         config = c.create_string_buffer(_CONFIG_BYTES)
         self._check(self._lib.svt_av1_enc_init_handle(c.byref(self._handle), config), "create an encoder")
         settings = {
@@ -130,8 +134,7 @@ class SvtAv1Encoder:
             code = self._lib.svt_av1_enc_parse_parameter(config, name.encode(), str(value).encode())
             self._check(code, f"set {name}={value}")
         self._check(self._lib.svt_av1_enc_set_parameter(self._handle, config), f"accept {width}x{height}")
-        with _ordinary_priority():
-            self._check(self._lib.svt_av1_enc_init(self._handle), "start")
+        self._check(self._lib.svt_av1_enc_init(self._handle), "start")
 
     def _check(self, code: int, what: str) -> None:
         if code:
