@@ -13,6 +13,7 @@ from common.labelnet import LabelNet, load_labelnet
 from common.weights import shipped
 from receiver.decoder.model import TinyBridge
 from receiver.decoder.synth import DeviceName, load_model
+from training.curves import read_log
 from training.damage import GUIDE_ONLY
 from training.dataset import CROP, GRID
 from training.decoder import train_decoder
@@ -78,7 +79,13 @@ def decoder_from(
         "minutes": left_minutes, "seed": seed,
     }  # fmt: skip
     if launched()[0] == 0:
-        print(json.dumps(document))
+        print(json.dumps(document | _held_out(path.with_name("train.log"))))
+
+
+def _held_out(log: Path) -> dict[str, object]:
+    """Scores on clips that were not trained on, before the first step and after the last."""
+    scores = read_log(log)[1] if log.exists() else ()
+    return {"held_out": {"start": scores[0]["held_out"], "end": scores[-1]["held_out"]}} if scores else {}
 
 
 def _settings(threads: int, adversarial_share: float, batch: int | None, crop: int | None) -> TrainSettings:

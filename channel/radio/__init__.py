@@ -1,0 +1,1 @@
+"""The radio link: 5G LDPC, QAM, fading and OFDM (sionna), in virtual time. Needs the extra `radio`."""

@@ -1,0 +1,104 @@
+"""Radio channels as frozen models; `channel.spec` reads them from a string.
+
+    awgn:snr_db=7,mcs=qpsk-1/2
+    rayleigh:snr_db=10,coherence_ms=50,pilots=4,noise=estimated
+    tdl-a:snr_db=12,doppler_hz=30,delay_spread_ns=300       (tdl-b and tdl-c likewise)
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from channel.radio.mcs import McsName
+
+TdlKind = Literal["tdl-a", "tdl-b", "tdl-c"]
+TDL_KINDS: tuple[TdlKind, ...] = get_args(TdlKind)
+NoiseKnowledge = Literal["known", "estimated"]
+MIN_INTERVAL_USES = 120
+"""Fewer channel uses in an interval could not hold a block of every scheme with its headers and pilots."""
+
+
+class RadioSettings(BaseModel):
+    """What all radio channels have.
+
+    snr_db : mean Es/N0 at the receiver
+    mcs : the scheme of ordinary frames, or `adaptive` to follow the receiver's reports
+    uses_per_s : complex channel uses a second, shared by everything that is sent one way. 48 000 carry 24 kbit/s
+        of video with all headers even with `qpsk-1/3`; at 512x512 and 25 frames/s they are a CBR of 1/410
+    tti_ms : transmission interval
+    delay_ms : propagation and processing, from the end of an interval to the arrival of what it carried
+    queue_ms : what has waited longer before its first bit was sent is dropped
+    report_delay_ms : age of the receiver's SNR report when the sender can use it, beyond the interval it is about
+    report_noise_db : standard deviation of the report's error
+    margin_db : how far above its threshold a scheme must be reported to be used by `adaptive`
+    protect_db : how much more robust configuration, guide keys and anchors are sent than frames;
+        residuals are sent half as much less robust
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    snr_db: float = Field(ge=-40, le=60)
+    mcs: McsName | Literal["adaptive"] = "adaptive"
+    uses_per_s: float = Field(48_000, ge=1000, le=10_000_000)
+    tti_ms: float = Field(10, ge=1, le=100)
+    delay_ms: float = Field(5, ge=0, le=60_000)
+    queue_ms: float = Field(300, gt=0, le=60_000)
+    report_delay_ms: float = Field(20, ge=0, le=60_000)
+    report_noise_db: float = Field(0.5, ge=0, le=20)
+    margin_db: float = Field(1, ge=0, le=20)
+    protect_db: float = Field(2, ge=0, le=20)
+
+    @model_validator(mode="after")
+    def _interval_holds_a_block(self) -> RadioSettings:
+        uses = self.uses_per_s * self.tti_ms / 1000
+        if uses < MIN_INTERVAL_USES:
+            raise ValueError(
+                f"uses_per_s={self.uses_per_s:g} with tti_ms={self.tti_ms:g} is {uses:.0f} uses in an interval: "
+                f"at least {MIN_INTERVAL_USES} are needed"
+            )
+        return self
+
+
+class AwgnSpec(RadioSettings):
+    """White Gaussian noise alone."""
+
+    kind: Literal["awgn"] = "awgn"
+
+
+class RayleighSpec(RadioSettings):
+    """Rayleigh block fading.
+
+    coherence_ms : how long one coefficient holds
+    pilots : pilot uses in every interval and block of coherence; 0 for a receiver that knows the coefficient
+    noise : whether the receiver knows the variance of the noise, or estimates it from the pilots (at least 2)
+    """
+
+    kind: Literal["rayleigh"] = "rayleigh"
+    coherence_ms: float = Field(50, ge=1, le=60_000)
+    pilots: int = Field(0, ge=0, le=64)
+    noise: NoiseKnowledge = "known"
+
+    @model_validator(mode="after")
+    def _pilots_suffice(self) -> RayleighSpec:
+        if self.noise == "estimated" and self.pilots < 2:
+            raise ValueError("noise=estimated needs pilots=2 or more")
+        return self
+
+
+class TdlSpec(RadioSettings):
+    """A tapped delay line of 3GPP TR 38.901 under OFDM (30 kHz, one slot of 14 symbols per interval).
+
+    doppler_hz : largest Doppler shift
+    delay_spread_ns : root-mean-square delay spread
+    noise : whether the receiver knows the variance of the noise, or estimates it from the pilots
+    """
+
+    kind: TdlKind
+    doppler_hz: float = Field(10, ge=0, le=3000)
+    delay_spread_ns: float = Field(300, ge=1, le=2000)
+    noise: NoiseKnowledge = "known"
+
+
+RadioSpec = AwgnSpec | RayleighSpec | TdlSpec

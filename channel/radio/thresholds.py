@@ -1,0 +1,168 @@
+"""`python -m channel.radio.thresholds`: measures what `mcs.py` takes for given, and checks the coder.
+
+    every scheme x block length: SNR upwards until fewer than 1 block in 100 fails -> thresholds.json
+    every published curve of `references.py`: SNR for a BLER of 0.01 here and there
+
+Rates between two measured SNRs are interpolated in the logarithm. About half an hour on one core.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from channel.radio.mcs import MCS_NAMES, MCS_TABLE, THRESHOLDS_FILE, Mcs
+from channel.radio.phy import BlockCode, CodedModem, Symbols, Variances
+from channel.radio.references import REFERENCES, TOLERANCE_DB, Reference
+
+BLOCK_USES = (120, 240, 480)
+STEP_DB = 0.2
+BATCH = 50
+ENOUGH_ERRORS = 60
+MAX_BLOCKS = 2000
+SEED = 20
+TARGETS = (1e-1, 1e-2)
+
+Failures = Callable[[float, int], int]
+"""(SNR in dB, number of blocks) to how many of so many blocks fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """How many of `blocks` blocks failed at an SNR."""
+
+    snr_db: float
+    blocks: int
+    errors: int
+
+    @property
+    def bler(self) -> float:
+        """Block error rate; half an error where there was none."""
+        return max(self.errors, 0.5) / self.blocks
+
+
+def awgn(symbols: Symbols, snr_db: float, generator: np.random.Generator) -> tuple[Symbols, Variances]:
+    """`symbols` in white noise at an Es/N0, and the variance of the noise."""
+    noise = 10 ** (-snr_db / 10)
+    pairs = generator.standard_normal((*symbols.shape, 2)) @ np.array([1, 1j])
+    return (symbols + np.sqrt(noise / 2) * pairs).astype(np.complex64), np.full(
+        symbols.shape, noise, np.float32
+    )
+
+
+def block_failures(mcs: Mcs, uses: int, generator: np.random.Generator) -> Failures:
+    """Failures of whole blocks, CRC and all."""
+    code = BlockCode(mcs, uses)
+
+    def failures(snr_db: float, blocks: int) -> int:
+        payloads = [generator.bytes(code.payload_bytes) for _ in range(blocks)]
+        decoded = code.decode(*awgn(code.encode(payloads), snr_db, generator))
+        return sum(got != sent for got, sent in zip(decoded, payloads, strict=True))
+
+    return failures
+
+
+def reference_failures(k: int, n: int, generator: np.random.Generator) -> Failures:
+    """Failures of the bare code over QPSK, with 20 iterations for every block."""
+    coded = CodedModem(k, n, bits_per_symbol=2)
+
+    @torch.no_grad()
+    def failures(snr_db: float, blocks: int) -> int:
+        bits: NDArray[np.float32] = generator.integers(0, 2, (blocks, k)).astype(np.float32)
+        sent = torch.from_numpy(bits)
+        logits = coded.modem.logits(*awgn(coded.symbols(sent), snr_db, generator))
+        return int((coded.decode(logits, 20)[0] != sent).any(dim=1).sum())
+
+    return failures
+
+
+def measure_point(failures: Failures, snr_db: float, batch: int = BATCH) -> Point:
+    """Blocks until there are enough errors, or enough blocks."""
+    blocks = errors = 0
+    while errors < ENOUGH_ERRORS and blocks < MAX_BLOCKS:
+        errors += failures(snr_db, batch)
+        blocks += batch
+    return Point(round(snr_db, 3), blocks, errors)
+
+
+def measure_curve(failures: Failures, start_db: float, batch: int = BATCH) -> Iterator[Point]:
+    """Points of rising SNR around the waterfall, until the last target is passed."""
+    while failures(start_db, batch) < 0.6 * batch:
+        start_db -= 1.0
+    point = measure_point(failures, start_db, batch)
+    while point.bler >= TARGETS[-1]:
+        yield point
+        point = measure_point(failures, point.snr_db + STEP_DB, batch)
+    yield point
+
+
+def snr_at(points: Sequence[Point], bler: float) -> float:
+    """The SNR for an error rate: where the curve first falls below it."""
+    rates = np.minimum.accumulate([point.bler for point in points])
+    snr_db = [point.snr_db for point in points]
+    return float(np.interp(-np.log10(bler), -np.log10(rates), snr_db))
+
+
+def measure_thresholds(bar: Progress) -> dict[str, list[dict[str, object]]]:
+    """Rows of `thresholds.json`, by scheme."""
+    rows: dict[str, list[dict[str, object]]] = {name: [] for name in MCS_NAMES}
+    task = bar.add_task("thresholds", total=len(MCS_TABLE) * len(BLOCK_USES))
+    for mcs in MCS_TABLE:
+        for uses in BLOCK_USES:
+            generator = np.random.default_rng([SEED, uses, MCS_NAMES.index(mcs.name)])
+            failures = block_failures(mcs, uses, generator)
+            points = list(measure_curve(failures, mcs.threshold_db(uses) - 1.0))
+            at_1e1, at_1e2 = (round(snr_at(points, target), 2) for target in TARGETS)
+            row = {"uses": uses, "bler_1e-1": at_1e1, "bler_1e-2": at_1e2}
+            rows[mcs.name].append({**row, "points": [list(asdict(point).values()) for point in points]})
+            bar.console.print(f"{mcs.name:10} {uses:4} uses: {at_1e1:6.2f} dB at 0.1, {at_1e2:6.2f} dB at 0.01")
+            bar.advance(task)
+    return rows
+
+
+def check_references(bar: Progress) -> Table:
+    """This coder beside the published curves."""
+    table = Table("k", "n", "reference, dB", "here, dB", "within", title="SNR for a BLER of 0.01")
+    for reference in bar.track(REFERENCES, description="references"):
+        here_db, there_db = measure_reference(reference), reference.snr_db(TARGETS[-1])
+        fits = abs(here_db - there_db) <= TOLERANCE_DB
+        table.add_row(
+            str(reference.k), str(reference.n), f"{there_db:.2f}", f"{here_db:.2f}", "yes" if fits else "NO"
+        )
+    return table
+
+
+def measure_reference(reference: Reference) -> float:
+    """The Eb/N0 for a BLER of 0.01 of the reference's code here."""
+    failures = reference_failures(reference.k, reference.n, np.random.default_rng([SEED, reference.k]))
+    batch = BATCH if reference.k < 1000 else BATCH // 5
+    points = [measure_point(failures, reference.snr_db(bler), batch) for bler in (5e-2, 2e-2, 5e-3)]
+    return snr_at(points, TARGETS[-1])
+
+
+def main() -> None:
+    """Measure, check, print, and write the file beside this one."""
+    console = Console(stderr=True)
+    with Progress(console=console) as bar:
+        console.print(check_references(bar))
+        rows = measure_thresholds(bar)
+    document = {
+        "what": "SNR (Es/N0, dB) for block error rates of 0.1 and 0.01 over AWGN; points are SNR, blocks, errors",
+        "made_by": f"python -m channel.radio.thresholds, sionna-no-rt {version('sionna-no-rt')}",
+        "thresholds": rows,
+    }
+    Path(__file__).with_name(THRESHOLDS_FILE).write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
