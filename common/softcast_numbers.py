@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.entropy import AdaptiveTable, RangeReader, RangeWriter, read_signed, write_signed
-from common.errors import BitstreamError
 from common.softcast_layout import Int32, Shape, chunk_sums
 
 MAX_LEVEL = 63
@@ -134,15 +133,20 @@ def _predict(padded: Int32, front: Front, fall: int) -> tuple[Int32, Int32]:
 
 
 def _fold(levels: Int32, predicted: Int32) -> Int32:
-    """Difference to the prediction as 0, 1, 2, ... for 0, +1, -1, ...; 63 at most, as a level is."""
+    """Difference to the prediction as 0, 1, 2, ... for 0, +1, -1, ...; where one side ends, the other goes on alone.
+
+    So levels stay within 0..63 whatever is predicted, and no damaged stream can leave that range.
+    """
     change = levels - predicted
-    near = 2 * np.abs(change) - (change > 0)
-    return np.where(np.abs(change) <= predicted, near, levels)
+    size, reach = np.abs(change), np.minimum(predicted, MAX_LEVEL - predicted)
+    return np.where(size <= reach, 2 * size - (change > 0), size + reach)
 
 
 def _unfold(folded: Int32, predicted: Int32) -> Int32:
-    change = np.where(folded & 1, (folded + 1) >> 1, -(folded >> 1))
-    return np.where(folded <= 2 * predicted, predicted + change, folded)
+    reach = np.minimum(predicted, MAX_LEVEL - predicted)
+    near = np.where(folded & 1, (folded + 1) >> 1, -(folded >> 1))
+    far = np.where(predicted == reach, folded - reach, reach - folded)
+    return predicted + np.where(folded <= 2 * reach, near, far)
 
 
 def _level_runs(
@@ -173,6 +177,4 @@ def _read_levels(
             if here.any():
                 folded = reader.symbols(int(np.count_nonzero(here)), tables[context])
                 inner[tuple(axis[here] for axis in front)] = _unfold(folded, predicted[here])
-    if inner.max() > MAX_LEVEL:
-        raise BitstreamError("analog metadata: a level is out of range")
     return inner
