@@ -36,7 +36,7 @@ Counts = dict[str, NDArray[np.int64]]
 """Kind of symbol -> [context, symbol]."""
 
 
-class _Counting:
+class Counting:
     """Counts symbols (a `common.av1_headers.Symbols`)."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ def clip_counts(clip: ClipFrames, size: tuple[int, int], rate_bps: float, counti
 
 def count(paths: Sequence[Path], seed: int = 1) -> Counts:
     """Counts over these clips; unreadable ones are left out."""
-    rng, counting = np.random.default_rng(seed), _Counting()
+    rng, counting = np.random.default_rng(seed), Counting()
     for path in track(list(paths), "headers"):
         size = SIZES[int(rng.integers(len(SIZES)))]
         for rate_bps in rng.choice(RATES_BPS, 2, replace=False):

@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.av1_headers import HeaderContext, begin, expand, shrink
-from common.av1_syntax import split_obu
+from common.av1_syntax import parse_sequence, split_obu, walk_frame_header
 from common.errors import BitstreamError
 from common.tables import HEADER_TABLES
 from common.types import Picture
 from sender.coded import CodedPicture
 from sender.svtav1 import SvtAv1Encoder
-from training.headers import as_text
+from training.clips import ClipFrames
+from training.headers import Counting, as_text, clip_counts
 
 SIDE = 96
 
@@ -151,3 +152,40 @@ def test_the_shipped_counts_are_what_the_training_command_writes() -> None:
     counts = {name: np.array(rows) for name, rows in json.loads(text).items()}
     assert as_text(counts) == text
     assert set(counts) == set(HEADER_TABLES)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("show_existing_frame", 1, "repeated"),
+        ("frame_type", 0, "another kind"),
+        ("show_frame", 0, "hidden"),
+        ("error_resilient_mode", 1, "error resilient"),
+        ("frame_size_override", 1, "picture size"),
+        ("frame_refs_short_signaling", 1, "short signalling"),
+        ("render_size_differs", 1, "render size"),
+        ("increment_tile_columns", 1, "tile"),
+        ("base_q_idx", 0, "lossless"),
+        ("using_qmatrix", 1, "matrix"),
+        ("segmentation_enabled", 1, "segmentation"),
+        ("delta_q_present", 1, "block quantisers"),
+        ("is_global_3", 1, "global motion"),
+    ],
+)
+def test_headers_of_other_forms_are_refused_by_name(
+    stream: list[CodedPicture], name: str, value: int, message: str
+) -> None:
+    _, payload, _ = split_obu(stream[0].data)
+    usual = {"frame_type": 1, "show_frame": 1, "uniform_tile_spacing": 1, "base_q_idx": 100}
+    with pytest.raises(BitstreamError, match=message):
+        walk_frame_header(
+            lambda field, _: value if field == name else usual.get(field, 0), parse_sequence(payload)
+        )
+
+
+def test_counting_sees_every_inter_picture_once() -> None:
+    clip = ClipFrames(tuple(moving(slot) for slot in range(20)), Fraction(25))
+    counting = Counting()
+    clip_counts(clip, (SIDE, SIDE), 24_000.0, counting)
+    assert counting.counts["verbatim"].sum() == counting.counts["order_hint"].sum() == 19
+    assert counting.counts["quantiser"].sum() == 19
