@@ -142,18 +142,22 @@ class OurRun:
         return hash_of([RUN_VERSION, *self.material.stamp(), *settings, peer, code_hash(*OUR_CODE)])
 
     def run(self, out: Path) -> Result:
-        """Encode, compose, decode if asked for, and measure."""
-        path = made_folder(out / "streams") / f"{self.name}.sgv"
-        loaded, series, total_bytes = self._encode(path)
-        if "output" in self.levels:
-            series["output"] = self._decode(path, len(loaded.frames))
-        wanted = {level: series[level] for level in self.levels}
+        """Send, receive, and measure."""
+        loaded, wanted, total_bytes = self.pictures(made_folder(out / "streams"))
         point = OurPoint(
             target_kbps=self.target_kbps, total_bytes=total_bytes, kbps=loaded.kbps(total_bytes),
             levels=_qualities(loaded.judge(self.metrics), wanted),
         )  # fmt: skip
         pictures = self._keep(loaded, wanted, point.kbps, out) if self.shown else ()
         return Result(clip=loaded.facts(), ours=point, pictures=pictures)
+
+    def pictures(self, folder: Path) -> tuple[Loaded, dict[Level, list[Picture]], int]:
+        """The clip, our pictures of each level, and the bytes of the `.sgv` file, which is left in `folder`."""
+        path = folder / f"{self.name}.sgv"
+        loaded, series, total_bytes = self._encode(path)
+        if "output" in self.levels:
+            series["output"] = self._decode(path, len(loaded.frames))
+        return loaded, {level: series[level] for level in self.levels}, total_bytes
 
     def _encode(self, path: Path) -> tuple[Loaded, dict[Level, list[Picture]], int]:
         """As `semcast encode` does; bytes of the file with all."""
