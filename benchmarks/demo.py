@@ -35,7 +35,7 @@ from benchmarks.report import (
     write_report,
 )
 from benchmarks.timeline import Snapshot, Timeline, choose_snapshots
-from channel.spec import parse_channel
+from channel.spec import check_channel
 from common.clock import SystemClock
 from common.colour import crop
 from common.config import Config
@@ -94,7 +94,7 @@ class Record:
 
 def run_demo(source_name: str | None, out: Path, config: Config, seconds: float | None = None) -> Report:
     """Run the link on a source, write the results to `out`, print the report (the last line is JSON)."""
-    parse_channel(config.channel.spec)  # say so before any work if it is wrong
+    check_channel(config.channel.spec)  # say so before any work if it is wrong
     _make_folder(out)
     with open_input(source_name, config, seconds) as source:
         record, result, session, sender_timer, duration_s = _run(source, out, config)

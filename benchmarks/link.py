@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 
 from channel.packetise import Packetiser, PacketiserConfig
-from channel.simulated import SimulatedChannel, make_link
+from channel.radio.link import RadioStats
+from channel.simulated import make_link
 from channel.spec import parse_channel
+from channel.traffic import Traffic
 from common.clock import Clock
 from common.config import Config
 from common.container import SgvWriter
@@ -104,7 +106,7 @@ class _Run:
         self.link = link
         self.result = LinkResult()
         self.timer = StageTimer(link.clock)
-        self._forward, self._backward = _open_channel(config)
+        self._forward, self._backward = make_link(parse_channel(config.channel.spec), config.stream.seed)
         channel = config.channel
         self._packetiser = Packetiser(
             PacketiserConfig(
@@ -117,11 +119,13 @@ class _Run:
         self._waiting: dict[int, Frame] = {}
         self._overhead_bytes = 0
         self._sent_slots: set[int] = set()
+        self._pixels = 0
 
     def frame(self, frame: Frame) -> None:
         """Let time pass up to the capture of `frame`, then send it."""
         self._pass_until(frame.time_s)
         self._waiting[frame.slot] = frame
+        self._pixels += frame.picture.width * frame.picture.height
         step = self.link.sender.step(frame)
         self._packetiser.push(step.units, self._now_s)
         self._note(frame, step)
@@ -153,6 +157,8 @@ class _Run:
             "retransmission_bytes": self._packetiser.stats.retransmission_bytes,
             "header_bytes": self._packetiser.stats.header_bytes,
         }  # fmt: skip
+        if isinstance(stats, RadioStats):
+            self.result.channel["radio"] = radio_report(stats, self._pixels)
 
     def _pass_until(self, end_s: float) -> None:
         while self._now_s + TICK_S <= end_s + 1e-9:
@@ -165,8 +171,8 @@ class _Run:
                     self._show(shown)
 
     def _send(self) -> None:
-        for datagram in self._packetiser.poll(self._now_s):
-            self._forward.send(datagram, self._now_s)
+        for datagram, traffic in self._packetiser.poll_with_traffic(self._now_s):
+            self._forward.send(datagram, self._now_s, traffic)
             self.result.sent_bytes += len(datagram)
             self.result.datagrams += 1
 
@@ -194,7 +200,7 @@ class _Run:
             self.result.events.append((self._now_s, "refresh_request"))
         last = decoder.state.slot if decoder.state is not None else -1
         report = self._reassembler.report(self._now_s, last, decoder.anchor_ids, refresh)
-        self._backward.send(pack_feedback(report), self._now_s)
+        self._backward.send(pack_feedback(report), self._now_s, Traffic.CONFIG)
 
     def _note(self, frame: Frame, step: Step) -> None:
         self.link.on_sent(frame, step)
@@ -216,8 +222,13 @@ class _Run:
         self.link.on_shown(frame, shown, self._now_s)
 
 
-def _open_channel(config: Config) -> tuple[SimulatedChannel, SimulatedChannel]:
-    return make_link(parse_channel(config.channel.spec), config.stream.seed)
+def radio_report(stats: RadioStats, pixels: int) -> dict[str, object]:
+    """What a radio link spent on a video of so many pixels; uses and schemes by name."""
+    return {
+        "cbr": stats.cbr(pixels), "uses": stats.uses, "offered_uses": stats.offered_uses,
+        "uses_by_traffic": dict(stats.uses_by_traffic), "blocks": stats.blocks, "failed_blocks": stats.failed_blocks,
+        "blocks_by_mcs": {name: {"sent": sent, "failed": failed} for name, sent, failed in stats.blocks_by_mcs},
+    }  # fmt: skip
 
 
 def _as_recorded(data: bytes) -> EncodedUnit:

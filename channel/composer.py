@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from channel.pieces import Piece, Protection
+from channel.traffic import Traffic
 from common.datagram import HEADER_BYTES
+from common.types import UnitKind
 
 
 class Builder:
@@ -30,6 +32,16 @@ class Builder:
         self.size_bytes += piece.wire_bytes
         if piece.protection is not None:
             self._symbols[piece.protection] += 1
+
+    @property
+    def traffic(self) -> Traffic:
+        """What the datagram carries, by the most demanding of its pieces."""
+        kinds = {piece.kind for piece in self.pieces}
+        if UnitKind.CONFIG in kinds:
+            return Traffic.CONFIG
+        if UnitKind.FRAME in kinds:
+            return Traffic.KEY if any(piece.vital for piece in self.pieces) else Traffic.FRAME
+        return Traffic.ANCHOR if UnitKind.ANCHOR in kinds else Traffic.RESIDUAL
 
 
 class Composer:

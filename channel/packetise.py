@@ -25,6 +25,7 @@ from channel.flight import Flight
 from channel.history import SentHistory
 from channel.pacing import TokenBucket
 from channel.pieces import Account, Cutting, Piece, cut_unit
+from channel.traffic import Traffic
 from common.datagram import HEADER_BYTES, MAX_DATAGRAM_BYTES, MAX_UNIT_BYTES, SEQ_MODULUS, pack_datagram
 from common.queues import DropCounter, Drops
 from common.types import EncodedUnit, Feedback, UnitKind
@@ -197,6 +198,10 @@ class Packetiser:
 
     def poll(self, now_s: float) -> list[bytes]:
         """The datagrams that have to leave now, most urgent first. Call at least once per frame."""
+        return [datagram for datagram, _ in self.poll_with_traffic(now_s)]
+
+    def poll_with_traffic(self, now_s: float) -> list[tuple[bytes, Traffic]]:
+        """As `poll`, and what each datagram carries, for a link that tells them apart."""
         self._bucket.refill(now_s)
         self._resend_bucket.refill(now_s)
         self._history.forget_old(now_s)
@@ -207,7 +212,7 @@ class Packetiser:
             self._place_residuals(composer, now_s)
         self._place_later(composer, now_s)
         self._place_anchors(composer, now_s)
-        return [self._seal(builder, now_s) for builder in composer.builders]
+        return [(self._seal(builder, now_s), builder.traffic) for builder in composer.builders]
 
     def on_feedback(self, feedback: Feedback, now_s: float) -> None:
         """Queue again what the receiver misses and can still use."""

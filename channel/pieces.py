@@ -79,13 +79,17 @@ class Protection:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """One record on its way, and what is known about the unit it came from."""
+    """One record on its way, and what is known about the unit it came from.
+
+    vital : configuration, guide keys, anchors: worth more protection than the rest
+    """
 
     record: Record
     kind: UnitKind
     slot: int
     account: Account
     resendable: bool
+    vital: bool
     protection: Protection | None = None
 
     @property
@@ -172,4 +176,5 @@ def _piece(
     unit: EncodedUnit, record: Record, protection: Protection | None = None, account: Account | None = None
 ) -> Piece:
     resendable = unit.kind != UnitKind.RESIDUAL and not unit.disposable
-    return Piece(record, unit.kind, unit.slot, account or _ACCOUNT_OF_KIND[unit.kind], resendable, protection)
+    account = account or _ACCOUNT_OF_KIND[unit.kind]
+    return Piece(record, unit.kind, unit.slot, account, resendable, unit.protect or unit.key, protection)

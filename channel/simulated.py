@@ -13,15 +13,20 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from channel.spec import ChannelSpec, CleanSpec, Impairments, PacketSpec, TraceSpec
+from channel.radio.spec import RadioSettings
+from channel.spec import ChannelSpec, CleanSpec, Impairments, PacketChannelSpec, PacketSpec, TraceSpec
+from channel.traffic import Traffic
 from common.datagram import MAX_DATAGRAM_BYTES, WIRE_OVERHEAD_BYTES
 from common.errors import ChannelError
 from common.queues import DropCounter, Drops
 from common.types import Datagram
+
+if TYPE_CHECKING:
+    from channel.radio.link import RadioChannel
 
 _MAX_IN_FLIGHT = 1 << 16
 _HOLD_BACK_S = (0.020, 0.060)
@@ -132,7 +137,7 @@ class SimulatedChannel:
     Arrival times are those of the simulation, not those of the calls to `receive`.
     """
 
-    def __init__(self, spec: ChannelSpec, seed: int) -> None:
+    def __init__(self, spec: PacketChannelSpec, seed: int) -> None:
         self._spec: Impairments = PacketSpec() if isinstance(spec, CleanSpec) else spec
         self._key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
         self._link = _make_link(spec)
@@ -145,8 +150,11 @@ class SimulatedChannel:
         self._corrupted = self._duplicated = self._reordered = 0
         self._drops = DropCounter()
 
-    def send(self, datagram: bytes, now_s: float) -> None:
-        """Put a datagram on its way. Raises ChannelError when it is too large or the channel is closed."""
+    def send(self, datagram: bytes, now_s: float, traffic: Traffic = Traffic.FRAME) -> None:
+        """Put a datagram on its way; all `traffic` is alike here.
+
+        Raises ChannelError when it is too large or the channel is closed.
+        """
         if self._closed:
             raise ChannelError("the simulated channel is closed")
         if len(datagram) > MAX_DATAGRAM_BYTES:
@@ -244,13 +252,26 @@ class SimulatedChannel:
         heappush(self._in_flight, (arrival_s, self._entered, datagram))
 
 
-def make_link(spec: ChannelSpec, seed: int) -> tuple[SimulatedChannel, SimulatedChannel]:
-    """(forward, backward): the same impairments on both ways, independent losses, a capacity for each."""
+def make_link(
+    spec: ChannelSpec, seed: int
+) -> tuple[SimulatedChannel | RadioChannel, SimulatedChannel | RadioChannel]:
+    """(forward, backward): the same impairments on both ways, independent losses, a capacity for each.
+
+    Raises ConfigError for a radio channel where sionna is missing.
+    """
     forward, backward = np.random.SeedSequence(seed).generate_state(2, np.uint64)
-    return SimulatedChannel(spec, int(forward)), SimulatedChannel(spec, int(backward))
+    return _open(spec, int(forward)), _open(spec, int(backward))
 
 
-def _make_link(spec: ChannelSpec) -> _Link:
+def _open(spec: ChannelSpec, seed: int) -> SimulatedChannel | RadioChannel:
+    if not isinstance(spec, RadioSettings):
+        return SimulatedChannel(spec, seed)
+    from channel.radio.link import RadioChannel  # with PyTorch and, when opened, sionna
+
+    return RadioChannel(spec, seed)
+
+
+def _make_link(spec: PacketChannelSpec) -> _Link:
     if isinstance(spec, TraceSpec):
         return _TraceLink(spec.opportunities_ms)
     if isinstance(spec, PacketSpec) and spec.rate_kbps is not None:

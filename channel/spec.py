@@ -4,6 +4,7 @@
     packet:loss=0.05,burst=3,delay_ms=40,jitter_ms=10,reorder=0.01,duplicate=0.01,corrupt=0,
            rate_kbps=32,queue_ms=300,outage=2.0+0.5/7.5+1
     trace:FILE[,delay_ms=40,...]
+    awgn:snr_db=7,mcs=qpsk-1/2      rayleigh:snr_db=10,...      tdl-a:snr_db=12,...     (see channel.radio.spec)
 
 A trace is a text file in the manner of Mahimahi: each line holds one time in whole milliseconds, in rising
 order (repeats allowed); at each the link can deliver one datagram of full size (1200 bytes and the 28 of its
@@ -17,13 +18,33 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from channel.radio.library import check_installed
+from channel.radio.mcs import MCS_NAMES
+from channel.radio.spec import (
+    TDL_KINDS,
+    AwgnSpec,
+    NoiseKnowledge,
+    RadioSettings,
+    RadioSpec,
+    RayleighSpec,
+    TdlSpec,
+)
 from common.errors import ConfigError
 
-_LATER_KINDS = ("awgn", "rayleigh", "tdl-a", "tdl-b", "tdl-c", "analog")
+_RADIO: Mapping[str, type[AwgnSpec] | type[RayleighSpec] | type[TdlSpec]] = {
+    "awgn": AwgnSpec,
+    "rayleigh": RayleighSpec,
+    **dict.fromkeys(TDL_KINDS, TdlSpec),
+}
+_KINDS = ("clean", "packet", "trace", *_RADIO)
+_LATER_KINDS = ("analog",)
+_WORDS: Mapping[str, tuple[str, ...]] = {"mcs": ("adaptive", *MCS_NAMES), "noise": get_args(NoiseKnowledge)}
+"""Settings that take one of these words instead of a number."""
+
 _MAX_TRACE_LINES = 1_000_000
 
 M = TypeVar("M", bound=BaseModel)
@@ -104,7 +125,8 @@ class TraceSpec(Impairments):
     opportunities_ms: tuple[int, ...] = Field(min_length=1)
 
 
-ChannelSpec = CleanSpec | PacketSpec | TraceSpec
+PacketChannelSpec = CleanSpec | PacketSpec | TraceSpec
+ChannelSpec = PacketChannelSpec | RadioSpec
 
 
 def parse_channel(text: str) -> ChannelSpec:
@@ -118,9 +140,20 @@ def parse_channel(text: str) -> ChannelSpec:
         return _build(PacketSpec, kind, _settings(rest, PacketSpec, kind))
     if kind == "trace":
         return _parse_trace(rest)
+    if kind in _RADIO:
+        model = _RADIO[kind]
+        return _build(model, kind, {**_settings(rest, model, kind), "kind": kind})
     if kind in _LATER_KINDS:
-        raise ConfigError(f"channel kind `{kind}` is not in this version, which has clean, packet and trace")
-    raise ConfigError(f"unknown channel kind `{kind}`{_nearest(kind, ('clean', 'packet', 'trace'))}")
+        raise ConfigError(
+            f"channel kind `{kind}` is not in this version, which has clean, packet and trace, and {', '.join(_RADIO)}"
+        )
+    raise ConfigError(f"unknown channel kind `{kind}`{_nearest(kind, _KINDS)}")
+
+
+def check_channel(text: str) -> None:
+    """Raises ConfigError when a channel SPEC is wrong, or needs a library that is not installed."""
+    if isinstance(parse_channel(text), RadioSettings):
+        check_installed()
 
 
 def read_trace(path: Path) -> tuple[int, ...]:
@@ -149,7 +182,7 @@ def _parse_trace(rest: str) -> TraceSpec:
     return _build(TraceSpec, "trace", values | {"file": name, "opportunities_ms": read_trace(Path(name))})
 
 
-def _settings(text: str, model: type[Impairments], kind: str) -> dict[str, object]:
+def _settings(text: str, model: type[BaseModel], kind: str) -> dict[str, object]:
     """`key=value,key=value` as constructor arguments of `model`."""
     names = [name for name in model.model_fields if name not in ("kind", "file", "opportunities_ms")]
     values: dict[str, object] = {}
@@ -161,8 +194,18 @@ def _settings(text: str, model: type[Impairments], kind: str) -> dict[str, objec
             raise ConfigError(f"channel setting `{name}` needs a value: {name}=...")
         if name in values:
             raise ConfigError(f"channel setting `{name}` is given twice")
-        values[name] = _parse_outages(value) if name == "outage" else _number(name, value)
+        values[name] = _value(name, value)
     return values
+
+
+def _value(name: str, text: str) -> object:
+    if name == "outage":
+        return _parse_outages(text)
+    if name not in _WORDS:
+        return _number(name, text)
+    if text not in _WORDS[name]:
+        raise ConfigError(f"channel setting `{name}`: unknown `{text}`{_nearest(text, _WORDS[name])}")
+    return text
 
 
 def _parse_outages(value: str) -> tuple[Outage, ...]:

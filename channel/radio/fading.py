@@ -74,10 +74,14 @@ class Air(Protocol):
         """Transmit [data_uses] complex64 symbols."""
 
 
-def budget_uses(uses_per_s: float, tti_s: float, interval: int) -> int:
-    """Channel uses of an interval: whole ones, so that they add up to no more than the rate."""
-    per_interval = uses_per_s * tti_s
-    return int(per_interval * (interval + 1) + 1e-6) - int(per_interval * interval + 1e-6)
+def uses_before(spec: RadioSpec, interval: int) -> int:
+    """Channel uses of all intervals before this one."""
+    return int(spec.uses_per_s * spec.tti_ms / 1000 * interval + 1e-6)
+
+
+def budget_uses(spec: RadioSpec, interval: int) -> int:
+    """Channel uses of an interval: whole ones, so that no sum of them exceeds the rate by more than one."""
+    return uses_before(spec, interval + 1) - uses_before(spec, interval)
 
 
 def effective_snr_db(snr: NDArray[np.float64]) -> float:
@@ -94,7 +98,7 @@ class AwgnAir:
         self._noise = 10 ** (-spec.snr_db / 10)
 
     def data_uses(self, interval: int) -> int:
-        return budget_uses(self._spec.uses_per_s, self._spec.tti_ms / 1000, interval)
+        return budget_uses(self._spec, interval)
 
     def pilot_uses(self, interval: int) -> int:
         return 0
@@ -121,10 +125,10 @@ class RayleighAir:
         self._noise = 10 ** (-spec.snr_db / 10)
 
     def data_uses(self, interval: int) -> int:
-        return max(0, self._budget(interval) - self.pilot_uses(interval))
+        return max(0, budget_uses(self._spec, interval) - self.pilot_uses(interval))
 
     def pilot_uses(self, interval: int) -> int:
-        return self._spec.pilots * len(np.unique(self._blocks(interval, self._budget(interval))))
+        return self._spec.pilots * len(np.unique(self._blocks(interval, budget_uses(self._spec, interval))))
 
     def snr_db(self, interval: int) -> float:
         blocks = self._blocks(interval, max(1, self.data_uses(interval)))
@@ -140,9 +144,6 @@ class RayleighAir:
         return Heard(
             (received * np.conj(gains) / power).astype(np.complex64), (variance / power).astype(np.float32)
         )
-
-    def _budget(self, interval: int) -> int:
-        return budget_uses(self._spec.uses_per_s, self._spec.tti_ms / 1000, interval)
 
     def _blocks(self, interval: int, uses: int) -> NDArray[np.int64]:
         """[uses] number of the block of coherence that each use falls into."""

@@ -6,8 +6,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-import torch
-
 from common.errors import ConfigError
 
 DEVICE = "cpu"
@@ -23,5 +21,7 @@ def check_installed() -> None:
 def sionna_phy(module: str) -> Any:
     """`sionna.phy.<module>`. Raises ConfigError where sionna is missing."""
     check_installed()
+    import torch
+
     with torch.random.fork_rng():  # its import seeds PyTorch's own generators anew
         return import_module(f"sionna.phy.{module}")

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.resources import files
-from math import log2
 from types import MappingProxyType
 from typing import Literal, get_args
 
@@ -68,14 +67,15 @@ class Mcs:
         """Information bits in one channel use."""
         return self.bits_per_symbol * self.code_rate
 
-    def threshold_db(self, uses: int, bler: Literal[0.1, 0.01] = 0.01) -> float:
+    def threshold_db(self, uses: int, bler: Literal["1e-1", "1e-2"] = "1e-2") -> float:
         """SNR at which blocks of `uses` channel uses fail with probability `bler`.
 
-        Linear in the logarithm of the length between the measured ones, constant beyond them.
+        Between the measured lengths linear in 1/sqrt(length), as the gap to capacity is (Polyanskiy, Poor, Verdú
+        2010); constant beyond them.
         """
-        lengths = [log2(row.uses) for row in self.thresholds]
-        needed = [row.snr_db_at_1e1 if bler == 0.1 else row.snr_db_at_1e2 for row in self.thresholds]
-        return float(np.interp(log2(uses), lengths, needed))
+        rows = self.thresholds[::-1]
+        needed = [row.snr_db_at_1e1 if bler == "1e-1" else row.snr_db_at_1e2 for row in rows]
+        return float(np.interp(uses**-0.5, [row.uses**-0.5 for row in rows], needed))
 
 
 def _load_table() -> tuple[Mcs, ...]:

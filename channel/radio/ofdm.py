@@ -111,7 +111,7 @@ class OfdmAir:
         return Heard(estimates.reshape(-1).numpy(), left.reshape(-1).numpy())
 
     def _times_s(self, interval: int) -> NDArray[np.float64]:
-        return interval * self._spec.tti_ms / 1000 + np.arange(SYMBOLS) * _SYMBOL_S
+        return interval * self._spec.tti_ms / 1000 + np.arange(SYMBOLS, dtype=np.float64) * _SYMBOL_S
 
     def _noise_variance(self, received: Gains) -> float:
         """As known; or from how much the pilots of a symbol differ from the middle of their neighbours."""

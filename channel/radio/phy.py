@@ -82,9 +82,7 @@ class CodedModem:
         """[B, k] bits to [B, n / bits_per_symbol] symbols."""
         return self.modem.symbols(self._encoder(bits))
 
-    def decode(
-        self, logits: Tensor, iterations: int, state: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def decode(self, logits: Tensor, iterations: int, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(bits [B, k], decoder's state) after so many more iterations on `logits` [B, n]."""
         bits, state = self._decoder(logits, num_iter=iterations, msg_v2c=state)
         return bits, state

@@ -1,8 +1,10 @@
 """Datagrams in blocks: cut at the sender, joined at the receiver (in the manner of RLC unacknowledged mode).
 
     block    segment*, then zeros
-    segment  3 bytes: number (8 bits) | index mod 16 (4 bits) | last (1 bit) | length (11 bits, 0 ends the block)
+    segment  4 bytes: number (12 bits) | index mod 128 (7 bits) | first | last | length (11 bits, 0 ends the block)
              then so many bytes of datagram `number`
+
+Nothing says how long a datagram is, or what came before: a gap shows in the index, or in the datagram's own CRC.
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from dataclasses import dataclass
 
 from common.datagram import MAX_DATAGRAM_BYTES
 
-HEADER_BYTES = 3
-NUMBERS = 256
-_INDICES = 16
-_MIN_PIECE_BYTES = 4
+HEADER_BYTES = 4
+NUMBERS = 1 << 12
+_INDICES = 1 << 7
+MIN_PIECE_BYTES = 4
 """A datagram is not begun or continued for less room than this, unless it ends there."""
 
 
@@ -36,13 +38,14 @@ class Outgoing:
     def cut(self, room_bytes: int) -> bytes:
         """The next segment, header included, in at most so many bytes; empty when there is too little room."""
         size = min(self.left_bytes, room_bytes - HEADER_BYTES)
-        if size < min(self.left_bytes, _MIN_PIECE_BYTES):
+        if size < min(self.left_bytes, MIN_PIECE_BYTES):
             return b""
         piece = self.data[self.sent_bytes : self.sent_bytes + size]
-        head = self.number % NUMBERS << 16 | self.segments % _INDICES << 12 | size
+        place = self.number % NUMBERS << 7 | self.segments % _INDICES
+        flags = (self.segments == 0) << 1 | (size == self.left_bytes)
         self.sent_bytes += size
         self.segments += 1
-        return (head | (self.left_bytes == 0) << 11).to_bytes(HEADER_BYTES, "big") + piece
+        return (place << 13 | flags << 11 | size).to_bytes(HEADER_BYTES, "big") + piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Segment:
 
     number: int
     index: int
+    first: bool
     last: bool
     data: bytes
 
@@ -63,12 +67,13 @@ def parse_block(block: bytes) -> Iterator[Segment]:
         size, start = head & 0x7FF, at + HEADER_BYTES
         if size == 0 or start + size > len(block):
             return
-        yield Segment(head >> 16, head >> 12 & 0xF, bool(head >> 11 & 1), block[start : start + size])
         at = start + size
+        index, first, last = head >> 13 & 0x7F, bool(head >> 12 & 1), bool(head >> 11 & 1)
+        yield Segment(head >> 20, index, first, last, block[start:at])
 
 
 class Joiner:
-    """Puts datagrams together again; holds at most one unfinished datagram for each of the 256 numbers."""
+    """Puts datagrams together again; holds unfinished ones for at most half of all numbers, the newest."""
 
     def __init__(self) -> None:
         self._open: dict[int, tuple[int, bytes]] = {}
@@ -76,14 +81,14 @@ class Joiner:
     def push(self, segment: Segment) -> bytes | None:
         """The datagram that this segment completes. One with a gap is forgotten."""
         count, data = self._open.pop(segment.number, (0, b""))
-        if segment.index != count % _INDICES:
-            count, data = 0, b""  # what is held belongs to an earlier datagram, or this one lost its beginning
-            if segment.index != 0:
-                return None
-        data += segment.data
-        if len(data) > MAX_DATAGRAM_BYTES:
+        if segment.first:
+            count, data = 0, b""  # what is held is of an earlier datagram
+        if segment.index != count % _INDICES or segment.first != (count == 0):
             return None
-        if segment.last:
-            return data
+        data += segment.data
+        if segment.last or len(data) > MAX_DATAGRAM_BYTES:
+            return data if len(data) <= MAX_DATAGRAM_BYTES else None
         self._open[segment.number] = (count + 1, data)
+        if len(self._open) > NUMBERS // 2:
+            del self._open[next(iter(self._open))]
         return None

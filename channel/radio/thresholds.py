@@ -86,23 +86,27 @@ def reference_failures(k: int, n: int, generator: np.random.Generator) -> Failur
     return failures
 
 
-def measure_point(failures: Failures, snr_db: float, batch: int = BATCH) -> Point:
+def measure_point(
+    failures: Failures, snr_db: float, batch: int = BATCH, enough_errors: int = ENOUGH_ERRORS
+) -> Point:
     """Blocks until there are enough errors, or enough blocks."""
     blocks = errors = 0
-    while errors < ENOUGH_ERRORS and blocks < MAX_BLOCKS:
+    while errors < enough_errors and blocks < MAX_BLOCKS:
         errors += failures(snr_db, batch)
         blocks += batch
     return Point(round(snr_db, 3), blocks, errors)
 
 
-def measure_curve(failures: Failures, start_db: float, batch: int = BATCH) -> Iterator[Point]:
-    """Points of rising SNR around the waterfall, until the last target is passed."""
-    while failures(start_db, batch) < 0.6 * batch:
-        start_db -= 1.0
-    point = measure_point(failures, start_db, batch)
+def measure_curve(failures: Failures, snr_db: float) -> Iterator[Point]:
+    """Points of rising SNR from about `snr_db` across the waterfall, until the last target is passed."""
+    while failures(snr_db, BATCH) > 0.9 * BATCH:
+        snr_db += 2 * STEP_DB
+    while failures(snr_db, BATCH) < 0.3 * BATCH:
+        snr_db -= 2 * STEP_DB
+    point = measure_point(failures, snr_db)
     while point.bler >= TARGETS[-1]:
         yield point
-        point = measure_point(failures, point.snr_db + STEP_DB, batch)
+        point = measure_point(failures, point.snr_db + STEP_DB)
     yield point
 
 
@@ -125,7 +129,9 @@ def measure_thresholds(bar: Progress) -> dict[str, list[dict[str, object]]]:
             at_1e1, at_1e2 = (round(snr_at(points, target), 2) for target in TARGETS)
             row = {"uses": uses, "bler_1e-1": at_1e1, "bler_1e-2": at_1e2}
             rows[mcs.name].append({**row, "points": [list(asdict(point).values()) for point in points]})
-            bar.console.print(f"{mcs.name:10} {uses:4} uses: {at_1e1:6.2f} dB at 0.1, {at_1e2:6.2f} dB at 0.01")
+            bar.console.print(
+                f"{mcs.name:10} {uses:4} uses: {at_1e1:6.2f} dB at 0.1, {at_1e2:6.2f} dB at 0.01"
+            )
             bar.advance(task)
     return rows
 
@@ -145,23 +151,33 @@ def check_references(bar: Progress) -> Table:
 def measure_reference(reference: Reference) -> float:
     """The Eb/N0 for a BLER of 0.01 of the reference's code here."""
     failures = reference_failures(reference.k, reference.n, np.random.default_rng([SEED, reference.k]))
-    batch = BATCH if reference.k < 1000 else BATCH // 5
-    points = [measure_point(failures, reference.snr_db(bler), batch) for bler in (5e-2, 2e-2, 5e-3)]
+    steep = reference.k > 1000  # a tenth of a decibel is a decade: few errors are enough
+    batch, enough_errors = (10, 15) if steep else (BATCH, ENOUGH_ERRORS)
+    points = [
+        measure_point(failures, reference.snr_db(bler), batch, enough_errors) for bler in (5e-2, 2e-2, 5e-3)
+    ]
     return snr_at(points, TARGETS[-1])
 
 
 def main() -> None:
     """Measure, check, print, and write the file beside this one."""
     console = Console(stderr=True)
+    torch.set_num_threads(1)  # blocks are too small to share
     with Progress(console=console) as bar:
         console.print(check_references(bar))
         rows = measure_thresholds(bar)
-    document = {
-        "what": "SNR (Es/N0, dB) for block error rates of 0.1 and 0.01 over AWGN; points are SNR, blocks, errors",
-        "made_by": f"python -m channel.radio.thresholds, sionna-no-rt {version('sionna-no-rt')}",
-        "thresholds": rows,
-    }
-    Path(__file__).with_name(THRESHOLDS_FILE).write_text(json.dumps(document, indent=1) + "\n")
+    made_by = f"python -m channel.radio.thresholds, sionna-no-rt {version('sionna-no-rt')}"
+    Path(__file__).with_name(THRESHOLDS_FILE).write_text(as_text(made_by, rows), encoding="utf-8")
+
+
+def as_text(made_by: str, rows: dict[str, list[dict[str, object]]]) -> str:
+    """`thresholds.json` with one line for each scheme and length."""
+    what = "SNR (Es/N0, dB) for block error rates of 0.1 and 0.01 over AWGN; points: SNR, blocks, errors"
+    head = json.dumps({"what": what, "made_by": made_by})[:-1]
+    schemes = [
+        f'"{name}": [\n  ' + ",\n  ".join(map(json.dumps, lengths)) + "\n ]" for name, lengths in rows.items()
+    ]
+    return head + ',\n "thresholds": {\n ' + ",\n ".join(schemes) + "\n }}\n"
 
 
 if __name__ == "__main__":

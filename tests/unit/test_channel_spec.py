@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channel.radio.spec import AwgnSpec, RayleighSpec, TdlSpec
 from channel.spec import CleanSpec, Outage, PacketSpec, TraceSpec, parse_channel
 from common.errors import ConfigError
 
@@ -65,8 +66,16 @@ def test_several_outages() -> None:
         ("packet:kind=clean", "no setting `kind`"),
         ("clean:loss=0.1", "takes no settings"),
         ("trace:", "needs a file"),
-        ("awgn:snr_db=7,mcs=qpsk-1/2", "clean, packet and trace"),
-        ("tdl-a:snr_db=7", "clean, packet and trace"),
+        ("awgn", "snr_db Field required"),
+        ("awgn:snr=7", "did you mean `snr_db`"),
+        ("awgn:snr_db=7,mcs=qpsk-2/3", "unknown `qpsk-2/3`; did you mean `qpsk-"),
+        ("awgn:snr_db=7,doppler_hz=3", "no setting `doppler_hz`"),
+        ("awgn:snr_db=7,uses_per_s=5000", "at least 120 are needed"),
+        ("rayleigh:snr_db=7,noise=unknown", "did you mean `known`"),
+        ("rayleigh:snr_db=7,pilots=1.5", "integer"),
+        ("rayleigh:snr_db=7,noise=estimated", "needs pilots=2 or more"),
+        ("tdl-d:snr_db=7", "did you mean `tdl-c`"),
+        ("tdl-a:snr_db=7,coherence_ms=5", "no setting `coherence_ms`"),
         ("analog:snr_db=7", "clean, packet and trace"),
     ],
 )
@@ -75,6 +84,15 @@ def test_mistakes_get_one_clear_line(text: str, message: str) -> None:
         parse_channel(text)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_radio_channels() -> None:
+    assert parse_channel("awgn:snr_db=7,mcs=qpsk-1/2") == AwgnSpec(snr_db=7, mcs="qpsk-1/2")
+    spec = parse_channel("rayleigh:snr_db=-3,mcs=adaptive,coherence_ms=20,pilots=4,noise=estimated,tti_ms=5")
+    assert spec == RayleighSpec(snr_db=-3, coherence_ms=20, pilots=4, noise="estimated", tti_ms=5)
+    assert parse_channel("tdl-b:snr_db=12,doppler_hz=30,uses_per_s=1e5") == TdlSpec(
+        kind="tdl-b", snr_db=12, doppler_hz=30, uses_per_s=100_000
+    )
 
 
 @given(st.text(max_size=60) | st.text(max_size=40).map(lambda rest: "packet:" + rest))

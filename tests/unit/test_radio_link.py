@@ -1,0 +1,339 @@
+"""The radio link as a whole: segments, scheduling, repeatability, budget, protection."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("sionna.phy", reason="needs the extra `radio`: pip install 'semcast[radio]'")
+
+from channel.packetise import Packetiser, PacketiserConfig
+from channel.radio.fading import uses_before
+from channel.radio.link import RadioChannel
+from channel.radio.mcs import MCS_TABLE, Mcs, McsPolicy, mcs_named
+from channel.radio.phy import block_bytes, longest_block_uses
+from channel.radio.scheduler import MAX_QUEUED, Scheduler, fit_uses
+from channel.radio.segments import HEADER_BYTES, NUMBERS, Joiner, Outgoing, Segment, parse_block
+from channel.radio.spec import AwgnSpec, RadioSpec, RayleighSpec, TdlSpec
+from channel.simulated import make_link
+from channel.spec import parse_channel
+from channel.traffic import Traffic
+from common.errors import ChannelError
+from common.types import Datagram, EncodedUnit, UnitKind
+
+_LATER_S = 100.0
+_NARROW: dict[str, Any] = {"mcs": "qpsk-1/2", "protect_db": 0, "uses_per_s": 48_000}
+_FIXED = AwgnSpec(snr_db=30, **_NARROW)
+
+
+def _message(number: int, size: int = 60) -> bytes:
+    return number.to_bytes(2, "big") + bytes(np.random.default_rng(number).bytes(size - 2))
+
+
+def _number(datagram: Datagram) -> int:
+    return int.from_bytes(datagram.data[:2], "big")
+
+
+def _run(
+    spec: RadioSpec, count: int = 12, interval_s: float = 0.04, size: int = 60, seed: int = 1
+) -> tuple[list[Datagram], RadioChannel]:
+    channel = RadioChannel(spec, seed)
+    for number in range(count):
+        channel.send(_message(number, size), number * interval_s)
+    return channel.receive(_LATER_S), channel
+
+
+# --- segments -----------------------------------------------------------------------------------
+
+
+@given(st.lists(st.binary(min_size=1, max_size=1200), min_size=1, max_size=8), st.integers(9, 400))
+def test_datagrams_survive_being_cut_and_joined(datagrams: list[bytes], block_size: int) -> None:
+    waiting = [Outgoing(NUMBERS - 4 + number, data) for number, data in enumerate(datagrams)]
+    joiner, received = Joiner(), []
+    while waiting:
+        block = b""
+        while waiting and (segment := waiting[0].cut(block_size - len(block))):
+            block += segment
+            waiting = waiting if waiting[0].left_bytes else waiting[1:]
+        assert len(block) <= block_size
+        for part in parse_block(block.ljust(block_size, b"\0")):
+            joined = joiner.push(part)
+            received += [] if joined is None else [joined]
+    assert received == datagrams
+
+
+@given(st.integers(100, 1200), st.sets(st.integers(0, 119), min_size=1, max_size=5))
+def test_a_datagram_with_a_gap_is_not_delivered(size: int, lost: set[int]) -> None:
+    outgoing, joiner, received = Outgoing(7, _message(7, size)), Joiner(), []
+    blocks = []
+    while outgoing.left_bytes:
+        blocks.append(outgoing.cut(14))
+    hit = {number % len(blocks) for number in lost}
+    for number, block in enumerate(blocks):
+        if number not in hit:
+            received += [joined for part in parse_block(block) if (joined := joiner.push(part))]
+    assert received == []
+    fresh = Outgoing(7 + NUMBERS, b"the next with the same number")
+    assert joiner.push(next(parse_block(fresh.cut(100)))) == b"the next with the same number"
+
+
+@given(st.binary(max_size=300))
+def test_any_block_is_parsed(block: bytes) -> None:
+    parts = list(parse_block(block))
+    assert sum(len(part.data) + HEADER_BYTES for part in parts) <= len(block)
+    joiner = Joiner()
+    assert all(len(joiner.push(part) or b"") <= 1200 for part in parts)
+
+
+def test_a_datagram_never_grows_beyond_its_bound() -> None:
+    joiner = Joiner()
+    for index in range(40):
+        assert joiner.push(Segment(1, index % 128, index == 0, False, bytes(100))) is None
+    assert all(len(data) <= 1200 for _, data in joiner._open.values())
+
+
+# --- scheduling ---------------------------------------------------------------------------------
+
+
+@given(st.sampled_from(MCS_TABLE), st.integers(1, 5000), st.integers(1, 20_000))
+def test_blocks_are_long_enough_and_no_longer_than_there_is_room(
+    mcs: Mcs, size_bytes: int, available: int
+) -> None:
+    uses = fit_uses(mcs, size_bytes, available)
+    assert uses <= available
+    if uses:
+        assert block_bytes(mcs, uses) >= HEADER_BYTES + 1
+        assert block_bytes(mcs, uses) >= size_bytes or uses == min(available, longest_block_uses(mcs))
+
+
+sends = st.lists(st.tuples(st.sampled_from(Traffic), st.integers(1, 1200)), min_size=1, max_size=40)
+
+
+@given(sends, st.integers(1, 1500), st.none() | st.floats(-5, 25), st.sampled_from([None, *MCS_TABLE]))
+def test_an_interval_never_exceeds_its_budget_and_everything_leaves_once(
+    sent: list[tuple[Traffic, int]], uses: int, report_db: float | None, fixed: Mcs | None
+) -> None:
+    scheduler = Scheduler(McsPolicy(fixed, 1.0, 2.0), queue_s=1.0)
+    for number, (traffic, size) in enumerate(sent):
+        scheduler.push(number, _message(number, max(2, size)), traffic, 0.0)
+    joiner, received = Joiner(), []
+    for _ in range(3000):
+        blocks = list(scheduler.blocks(uses, report_db))
+        assert sum(block.uses for block in blocks) <= uses
+        for block in blocks:
+            assert len(block.payload) == block_bytes(block.mcs, block.uses)
+            received += [data for part in parse_block(block.payload) if (data := joiner.push(part))]
+        if not blocks:
+            break
+    if not scheduler:
+        expected = [_message(number, max(2, size)) for number, (_, size) in enumerate(sent)]
+        assert sorted(received) == sorted(expected)
+    else:
+        assert fit_uses(MCS_TABLE[0], 1200, uses) == 0 or fixed is not None
+
+
+def _order(sent: list[Traffic], uses: int = 480) -> list[int]:
+    scheduler = Scheduler(McsPolicy(mcs_named("qpsk-1/2"), 1.0, 2.0), queue_s=1.0)
+    for number, traffic in enumerate(sent):
+        scheduler.push(number, _message(number, 50), traffic, 0.0)
+    order, joiner = [], Joiner()
+    while blocks := list(scheduler.blocks(uses, None)):
+        order += [
+            int.from_bytes(data[:2], "big")
+            for block in blocks
+            for part in parse_block(block.payload)
+            if (data := joiner.push(part))
+        ]
+    return order
+
+
+def test_urgent_traffic_leaves_first_and_frames_keep_their_order() -> None:
+    kinds = [Traffic.ANCHOR, Traffic.RESIDUAL, Traffic.FRAME, Traffic.KEY, Traffic.FRAME, Traffic.CONFIG]
+    assert _order(kinds) == [5, 2, 3, 4, 1, 0]
+
+
+def test_what_is_vital_is_sent_with_a_more_robust_scheme() -> None:
+    scheduler = Scheduler(McsPolicy(mcs_named("16qam-1/2"), 1.0, 3.0), queue_s=1.0)
+    for number, traffic in enumerate([Traffic.CONFIG, Traffic.FRAME, Traffic.RESIDUAL]):
+        scheduler.push(number, _message(number, 60), traffic, 0.0)
+    used = {block.content[0][0].traffic: block.mcs.bits_per_use for block in scheduler.blocks(2000, None)}
+    assert used[Traffic.CONFIG] < used[Traffic.FRAME] <= used[Traffic.RESIDUAL]
+
+
+def test_what_waits_too_long_is_dropped_unless_it_has_begun() -> None:
+    scheduler = Scheduler(McsPolicy(mcs_named("qpsk-1/2"), 1.0, 0.0), queue_s=0.1)
+    for number in range(3):
+        scheduler.push(number, _message(number, 200), Traffic.FRAME, 0.0)
+    assert len(list(scheduler.blocks(480, None))) == 1
+    assert scheduler.drop_late(0.09) == 0
+    assert scheduler.drop_late(0.2) == 2
+    assert scheduler
+
+
+# --- the link -----------------------------------------------------------------------------------
+
+
+def test_everything_arrives_at_high_snr_in_time() -> None:
+    received, channel = _run(AwgnSpec(snr_db=30))
+    assert [_number(d) for d in received] == list(range(12))
+    assert [d.data for d in received] == [_message(number) for number in range(12)]
+    assert all(0.015 - 1e-9 <= d.arrival_s - _number(d) * 0.04 <= 0.036 for d in received)
+    stats = channel.stats
+    assert (stats.sent, stats.delivered, stats.drops, stats.failed_blocks) == (12, 12, (), 0)
+    assert stats.sent_bytes == stats.delivered_bytes == 720
+
+
+def test_nothing_arrives_at_very_low_snr() -> None:
+    received, channel = _run(AwgnSpec(snr_db=-15))
+    assert received == []
+    assert channel.stats.failed_blocks == channel.stats.blocks > 0
+    assert channel.stats.drops == (("radio", 12),)
+
+
+@pytest.mark.parametrize("kind", ["rayleigh", "tdl"])
+def test_fading_loses_some(kind: str) -> None:
+    spec = (
+        RayleighSpec(snr_db=6, coherence_ms=10, **_NARROW)
+        if kind == "rayleigh"
+        else TdlSpec(kind="tdl-a", snr_db=9, doppler_hz=50, **_NARROW)
+    )
+    received, channel = _run(spec, 30)
+    assert 5 < len(received) < 30
+    assert all(d.data == _message(_number(d)) for d in received)
+    assert dict(channel.stats.drops)["radio"] == 30 - len(received)
+
+
+def test_a_datagram_is_lost_when_any_of_its_blocks_is() -> None:
+    spec = RayleighSpec(snr_db=8, coherence_ms=10, **_NARROW)
+    short, long = (_run(spec, 25, 0.1, size)[0] for size in (50, 250))
+    assert len(long) < len(short) < 25
+
+
+_ROUGH = RayleighSpec(snr_db=8, coherence_ms=15, queue_ms=100, **_NARROW)
+
+
+@settings(max_examples=4)
+@given(st.lists(st.floats(0, 0.3), max_size=15), st.integers(0, 2**63))
+def test_how_often_one_calls_changes_nothing(polls: list[float], seed: int) -> None:
+    times = [0.013 * number for number in range(10)]
+    quiet, busy = RadioChannel(_ROUGH, seed), RadioChannel(_ROUGH, seed)
+    got: list[Datagram] = []
+    for moment, is_poll in sorted([(t, False) for t in times] + [(t, True) for t in polls]):
+        if is_poll:
+            got += busy.receive(moment)
+        else:
+            number = times.index(moment)
+            quiet.send(_message(number), moment)
+            busy.send(_message(number), moment)
+    got += busy.receive(_LATER_S)
+    assert got == quiet.receive(_LATER_S)
+    assert busy.stats == quiet.stats
+
+
+def test_nothing_arrives_early() -> None:
+    channel = RadioChannel(_FIXED.model_copy(update={"delay_ms": 40}), 1)
+    channel.send(b"hello", 1.0)
+    assert channel.receive(1.0499) == []
+    assert channel.next_arrival_s() is None
+    assert [(d.data, round(d.arrival_s, 6)) for d in channel.receive(1.05)] == [(b"hello", 1.05)]
+
+
+@pytest.mark.parametrize("spec", [_FIXED, TdlSpec(kind="tdl-c", snr_db=40, **_NARROW)])
+def test_the_budget_holds_in_every_window(spec: RadioSpec) -> None:
+    """Twice as much is sent as fits; pilots count."""
+    channel, spent = RadioChannel(spec, 1), [0]
+    for number in range(40):
+        channel.send(_message(number, 120), number * 0.01)
+        channel.receive(number * 0.01)
+        spent.append(channel.stats.uses)
+    channel.receive(_LATER_S)
+    budget = [uses_before(spec, interval) for interval in range(41)]
+    used = np.array(spent)
+    for width in (1, 5, 20):
+        assert (used[width:] - used[:-width] <= budget[width]).all()
+    assert used[-1] > 0.8 * budget[30]
+    stats = channel.stats
+    assert stats.uses <= stats.offered_uses
+    assert sum(uses for _, uses in stats.uses_by_traffic) == stats.uses
+    assert dict(stats.drops)["queue"] > 0
+    assert stats.cbr(512 * 512) == pytest.approx(stats.uses / (3 * 512 * 512))
+
+
+def test_layers_fall_in_the_order_of_their_protection() -> None:
+    """Just below what frames need, keys and configuration still come through."""
+    snr_db = mcs_named("16qam-1/2").threshold_db(120) - 2.0
+    channel = RadioChannel(AwgnSpec(snr_db=snr_db, mcs="16qam-1/2", protect_db=4), 1)
+    kinds = [Traffic.KEY, Traffic.FRAME, Traffic.RESIDUAL]
+    for number in range(30):
+        channel.send(_message(number, 40), number * 0.02, kinds[number % 3])
+    arrived = Counter(kinds[_number(d) % 3] for d in channel.receive(_LATER_S))
+    assert arrived[Traffic.KEY] == 10
+    assert arrived[Traffic.FRAME] <= 3
+    assert arrived[Traffic.RESIDUAL] <= 3
+    spent = dict(channel.stats.uses_by_traffic)
+    assert spent["key"] > spent["frame"]
+
+
+def test_adaptive_follows_the_channel() -> None:
+    good, poor = (_run(AwgnSpec(snr_db=snr_db, report_noise_db=0))[1].stats for snr_db in (20, 4))
+    schemes = [[name for name, _, _ in stats.blocks_by_mcs] for stats in (good, poor)]
+    assert any("64qam" in name for name in schemes[0])
+    assert not any("64qam" in name or "16qam" in name for name in schemes[1])
+    assert good.uses < poor.uses
+    assert good.failed_blocks == poor.failed_blocks == 0
+
+
+def test_both_ways_are_independent_and_repeatable() -> None:
+    def fates(seed: int) -> list[list[int]]:
+        link = make_link(parse_channel("rayleigh:snr_db=6,mcs=qpsk-1/2,coherence_ms=10"), seed)
+        for channel in link:
+            for number in range(12):
+                channel.send(_message(number, 50), number * 0.02)
+        return [[_number(d) for d in channel.receive(_LATER_S)] for channel in link]
+
+    assert fates(4) == fates(4)
+    assert fates(4)[0] != fates(4)[1]
+
+
+def test_misuse_is_refused() -> None:
+    channel = RadioChannel(_FIXED, 0)
+    for size in (0, 1201):
+        with pytest.raises(ChannelError, match=str(size)):
+            channel.send(bytes(size), 0.0)
+    for number in range(MAX_QUEUED + 2):
+        channel.send(_message(number, 2), 0.0)
+    assert channel.stats.drops == (("overflow", 2),)
+    channel.close()
+    assert channel.receive(_LATER_S) == []
+    with pytest.raises(ChannelError, match="closed"):
+        channel.send(b"x", 0.0)
+
+
+# --- what the packetiser says of its datagrams ----------------------------------------------------
+
+
+def _unit(kind: UnitKind, slot: int, size: int, **flags: bool) -> EncodedUnit:
+    return EncodedUnit(kind, slot, _message(slot, size), **flags)
+
+
+def test_datagrams_are_marked_by_the_most_demanding_thing_in_them() -> None:
+    packetiser = Packetiser(PacketiserConfig(rate_bps=1e6, repair_ratio=0))
+
+    def marks(*units: EncodedUnit, now_s: float) -> list[Traffic]:
+        packetiser.push(units, now_s)
+        return [traffic for _, traffic in packetiser.poll_with_traffic(now_s)]
+
+    frame = _unit(UnitKind.FRAME, 1, 80)
+    key = _unit(UnitKind.FRAME, 2, 80, key=True, protect=True)
+    anchor = _unit(UnitKind.ANCHOR, 3, 80, key=True, protect=True)
+    assert marks(_unit(UnitKind.CONFIG, 0, 30, protect=True), frame, now_s=0.0) == [Traffic.CONFIG]
+    assert marks(frame, now_s=0.1) == [Traffic.FRAME]
+    assert marks(key, now_s=0.2) == [Traffic.KEY]
+    assert marks(frame, anchor, now_s=0.3) == [Traffic.KEY]
+    assert marks(_unit(UnitKind.ANCHOR, 4, 80, key=True, protect=True), now_s=0.4) == [Traffic.ANCHOR]
+    assert marks(_unit(UnitKind.RESIDUAL, 5, 80), now_s=0.5) == [Traffic.RESIDUAL]
