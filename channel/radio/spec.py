@@ -1,7 +1,7 @@
 """Radio channels as frozen models; `channel.spec` reads them from a string.
 
     awgn:snr_db=7,mcs=qpsk-1/2
-    rayleigh:snr_db=10,coherence_ms=50,pilots=4,noise=estimated
+    rayleigh:snr_db=10,coherence_ms=20,pilots=4,noise=estimated
     tdl-a:snr_db=12,doppler_hz=30,delay_spread_ns=300       (tdl-b and tdl-c likewise)
 
 The mean SNR is all that a channel must have.
@@ -47,7 +47,7 @@ class RadioSettings(BaseModel):
     tti_ms: float = Field(10, ge=1, le=100)
     delay_ms: float = Field(5, ge=0, le=60_000)
     queue_ms: float = Field(300, gt=0, le=60_000)
-    report_delay_ms: float = Field(20, ge=0, le=60_000)
+    report_delay_ms: float = Field(10, ge=0, le=60_000)
     report_noise_db: float = Field(0.5, ge=0, le=20)
     margin_db: float = Field(1, ge=0, le=20)
     protect_db: float = Field(2, ge=0, le=20)
@@ -78,7 +78,7 @@ class RayleighSpec(RadioSettings):
     """
 
     kind: Literal["rayleigh"] = "rayleigh"
-    coherence_ms: float = Field(50, ge=1, le=60_000)
+    coherence_ms: float = Field(100, ge=1, le=60_000)
     pilots: int = Field(0, ge=0, le=64)
     noise: NoiseKnowledge = "known"
 
@@ -98,7 +98,7 @@ class TdlSpec(RadioSettings):
     """
 
     kind: TdlKind
-    doppler_hz: float = Field(10, ge=0, le=3000)
+    doppler_hz: float = Field(5, ge=0, le=3000)
     delay_spread_ns: float = Field(300, ge=1, le=2000)
     noise: NoiseKnowledge = "known"
 
