@@ -211,11 +211,15 @@ def _kept(count: int) -> int:
     return 1 << (count // 8 - 1) % 3 if place == 0 else _KEPT.get(place, 0)
 
 
+def _usual_level(quantiser: int) -> int:
+    """Luma level of the loop filter at a base_q_idx, 0 for one that the encoder never takes."""
+    return _LEVELS[_QUANTISERS.index(quantiser)] if quantiser in _QUANTISERS else 0
+
+
 def _filter_kind(fields: Mapping[str, int]) -> int:
     """Which of four cases the loop filter's levels are."""
     levels = tuple(fields.get(f"filter_level_{name}", 0) for name in "01uv")
-    quantiser = fields.get("base_q_idx", 0)
-    usual = _LEVELS[_QUANTISERS.index(quantiser)] if quantiser in _QUANTISERS else 0
+    usual = _usual_level(fields.get("base_q_idx", 0))
     kinds: dict[tuple[int, ...], int] = {
         (0,) * 4: _NO_FILTER,
         (usual, usual, usual // 2, usual // 2): _FILTER,
@@ -361,8 +365,7 @@ class _Header:
             self._filter = self._symbols.symbol("filter", row, _filter_kind(self._truth))
         if self._filter == _OTHER_FILTER:
             return self._symbols.raw(bits, self._wanted(name))
-        quantiser = self.fields["base_q_idx"]
-        level = _LEVELS[_QUANTISERS.index(quantiser)] if quantiser in _QUANTISERS else 0
+        level = _usual_level(self.fields["base_q_idx"])
         luma = name in ("filter_level_0", "filter_level_1")
         shown = self._filter == _FILTER or (self._filter == _LUMA_FILTER and luma)
         return (level if luma else level // 2) * shown
