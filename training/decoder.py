@@ -113,7 +113,9 @@ def _run(
     done_s = trainer.progress.elapsed_s
     with _Journal(out, limit_s, done_s) if group.first else nullcontext() as journal:
         if journal is not None and trainer.progress.step == 0:  # what the run is to improve on
-            journal.write(trainer.progress, {"held_out": _rounded(trainer.scores(held_out, s.check_batches))})
+            journal.write(
+                trainer.progress, {"held_out": _rounded(trainer.scores(held_out, s.validation_batches))}
+            )
         began_s = saved_s = checked_s = clock.now_s()
         for batch, rng in _batches(trainer, examples):
             elapsed_s = group.agreed(done_s + clock.now_s() - began_s)
@@ -136,7 +138,9 @@ def _run(
                 saved_s = now_s
         if journal is not None:
             trainer.save(checkpoint)
-            journal.write(trainer.progress, {"held_out": _rounded(trainer.scores(held_out, s.check_batches))})
+            journal.write(
+                trainer.progress, {"held_out": _rounded(trainer.scores(held_out, s.validation_batches))}
+            )
             journal.draw()
 
 

@@ -50,9 +50,9 @@ class LossWeights:
     adversarial: float = 0.01
     perceptual_late: float = 6.0
 
-    def at(self, t: float) -> dict[str, float]:
-        """Weights of the terms at bridge time t, 0..1."""
-        late = self.perceptual_late ** (1 - t)
+    def at(self, t: float, perceptual: float = 1.0) -> dict[str, float]:
+        """Weights of the terms at bridge time t, 0..1; perceptual : factor of the terms that judge looks."""
+        late = perceptual * self.perceptual_late ** (1 - t)
         faithful = {name: getattr(self, name) for name in ("fidelity", "structure", "pyramid", "variance")}
         return faithful | {name: late * getattr(self, name) for name in ("texture", "features", "teacher")}
 
@@ -148,10 +148,11 @@ def total(
     t: float,
     weights: LossWeights,
     judges: Mapping[str, Features],
+    perceptual: float = 1.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted sum of all terms of one picture, and each term by name, without gradient, for the log.
 
-    t : bridge time
+    t : bridge time; perceptual : see `LossWeights.at`
     judges : by name of their term (`features`, `teacher`); the terms of those left out are left out
     """
     x_luma, truth_luma = luma(x), luma(truth)
@@ -167,6 +168,6 @@ def total(
         with torch.no_grad():
             wanted = features(truth)
         terms[name] = feature_distance(features(x), wanted)
-    chosen = weights.at(t)
+    chosen = weights.at(t, perceptual)
     loss = torch.stack([chosen[name] * term for name, term in terms.items()]).sum()
     return loss, {name: term.detach() for name, term in terms.items()}

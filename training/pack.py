@@ -36,12 +36,20 @@ RATES_BPS = (6_000, 8_000, 12_000, 16_000, 24_000, 32_000, 48_000, 64_000, 96_00
 """For a picture of 512x512."""
 
 
+_LONG_MINUTES = 5.0
+
+
 @dataclass(frozen=True, slots=True)
 class PackSettings:
     """frames : taken from a clip at a time, least and most; every : frames between examples"""
 
     frames: tuple[int, int] = (40, 110)
     every: int = 8
+
+    @classmethod
+    def within(cls, minutes: float) -> PackSettings:
+        """For so much time: a short one goes into many clips rather than into old anchors and long histories."""
+        return cls() if minutes >= _LONG_MINUTES else cls(frames=(16, 40), every=4)
 
 
 def facts_of(state: SceneState, freshness: float = 1.0) -> FrameFacts:
@@ -56,10 +64,14 @@ def pack(
     minutes: float,
     analyzer: Analyzer,
     seed: int = 0,
-    settings: PackSettings = PackSettings(),
+    settings: PackSettings | None = None,
     clock: Clock | None = None,
 ) -> int:
-    """Write examples for `minutes`; returns how many. SourceError when the folder holds no clips."""
+    """Write examples for `minutes`; returns how many. SourceError when the folder holds no clips.
+
+    settings : by default those that suit the time
+    """
+    settings = settings or PackSettings.within(minutes)
     clock = clock or SystemClock()
     paths, rng = list_clips(clips), np.random.default_rng(seed)
     end_s, written, turn = clock.now_s() + minutes * 60, 0, 0

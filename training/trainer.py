@@ -40,6 +40,8 @@ class TrainSettings:
     batch, crop : examples per step (of each process), and their side in pixels (a multiple of 16, at most that of
         the examples)
     learning_rate : at its highest; rises over `warm_up_steps`, then falls with the cosine of the time spent
+    perceptual_steps : over which the terms that judge looks come in: a network that starts as the base picture finds
+        invented detail before it finds true detail, and pays for it in fidelity
     average_decay : of the moving average of the weights, which is what is kept
     threads : of torch, and of the loader on a GPU
     first_step, own_step : share of batches at t=1, and of those that continue the network's own first step;
@@ -54,7 +56,8 @@ class TrainSettings:
     batch: int = 8
     crop: int = 192
     learning_rate: float = 8e-4
-    warm_up_steps: int = 100
+    warm_up_steps: int = 50
+    perceptual_steps: int = 2000
     average_decay: float = 0.999
     clip_norm: float = 1.0
     weight_decay: float = 0.05
@@ -162,7 +165,8 @@ class Trainer:
         z, t = self._bridge_point(conditions, truth, rng)
         prediction = self.model(z, _times(z, t), conditions)
         x = prediction.x.float()
-        loss, terms = total(x, truth, prediction.log_variance, t, s.weights, self.judges)
+        perceptual = min(1.0, self.progress.step / s.perceptual_steps)
+        loss, terms = total(x, truth, prediction.log_variance, t, s.weights, self.judges, perceptual)
         if before is not None:
             flicker = temporal(x, before.float(), truth, to_units(batch.truth_earlier, torch.float32))
             loss, terms["temporal"] = loss + s.weights.temporal * flicker, flicker.detach()
