@@ -320,6 +320,44 @@ def bench_rd(
     run_rd(chosen, plan.parent if plan and not clips else Path(), out, jobs, config, set_)
 
 
+@bench_app.command("snr")
+@reported
+def bench_snr(
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLIP]...", help="Files or patterns; nothing: those of the plan."),
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="What to sweep, TOML.", metavar="FILE.toml")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the results; goes on with what is there.")
+    ] = Path("out/snr"),
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Processes at a time; one for each core by default.")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", metavar="tcp://HOST:PORT", help="A Dask cluster to use instead."),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="A first look in minutes: the built-in clip. Without a plan the default."
+        ),
+    ] = False,
+    seconds: Seconds = None,
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Over radio and packet channels at equal channel use. Example: semcast bench snr --plan docs/snr/plan.toml"""
+    from benchmarks.snr import run_snr
+    from benchmarks.snr_plan import load_plan
+
+    chosen = load_plan(plan, clips or [], seconds, quick)
+    run_snr(chosen, plan.parent if plan and not clips else Path(), out, jobs, scheduler, config, set_)
+
+
 @bench_app.command("recovery")
 @reported
 def bench_recovery(

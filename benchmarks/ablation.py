@@ -28,9 +28,9 @@ from benchmarks.ablation_rows import REFERENCE, ROWS, Row, config_of
 from benchmarks.ablation_runs import AblationRun, Contender, RunResult
 from benchmarks.files import open_input
 from benchmarks.kept import carry_out, kept_result
+from benchmarks.plans import Clip, find_clips
 from benchmarks.pool import as_done
 from benchmarks.rd_clip import Material
-from benchmarks.rd_plan import Clip, find_clips
 from benchmarks.rd_quality import Metrics
 from benchmarks.report import versions
 from common.errors import SourceError

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from benchmarks.ablation_rows import Row
 from benchmarks.files import encoded, open_input, open_sender
-from benchmarks.kept import made_folder
+from benchmarks.kept import code_hash, made_folder
 from benchmarks.latency_levels import WARM_UP_RUNS, Scene, timed
 from benchmarks.measure import same_pictures
-from benchmarks.rd_clip import ClipFacts, Loaded, Material, code_hash, hash_of
+from benchmarks.rd_clip import ClipFacts, Loaded, Material, hash_of
 from benchmarks.rd_quality import Judge, Metrics, Quality
 from benchmarks.rd_runs import OUR_CODE
 from benchmarks.rd_sr import weights_hash

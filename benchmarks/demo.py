@@ -6,7 +6,7 @@ Writes to the output folder: received.mkv (lossless), side_by_side.mp4, link.sgv
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from benchmarks.files import open_input, open_sender
+from benchmarks.analog_link import AnalogLink
+from benchmarks.files import open_input, open_sender, stream_of
 from benchmarks.html import write_html
 from benchmarks.link import WIRE_BYTES, Link, LinkResult, layer_totals
 from benchmarks.measure import Instruments, Measured, measure, same_pictures
@@ -35,7 +36,8 @@ from benchmarks.report import (
     write_report,
 )
 from benchmarks.timeline import Snapshot, Timeline, choose_snapshots
-from channel.spec import check_channel
+from channel.analog_spec import AnalogSpec
+from channel.spec import check_channel, parse_channel
 from common.clock import SystemClock
 from common.colour import crop
 from common.config import Config
@@ -45,6 +47,7 @@ from common.labelnet import feature_distance, load_labelnet
 from common.quality import ause, coverage
 from common.stats import FreezeSummary, StageTimer, find_freezes
 from common.types import Colour, Frame, Picture
+from common.wire import StreamConfig
 from receiver.decoder.synth import UNCERTAINTY_PER_LEVEL
 from receiver.painter import open_painter
 from receiver.pipeline import ReceiverSession, Shown
@@ -116,12 +119,7 @@ def _make_folder(out: Path) -> None:
 def _run(
     source: VideoSource, out: Path, config: Config
 ) -> tuple[Record, LinkResult, ReceiverSession, StageTimer, float]:
-    sender = open_sender(source, config)
-    stream = sender.config
-    settings = config.receiver
-    size = (stream.coded_height, stream.coded_width)
-    painter = open_painter(config, stream.seed, size)
-    session = ReceiverSession(settings, painter, SystemClock())
+    stream = stream_of(source, config)
     record = Record()
     args = (stream.frame_rate, stream.time_base, stream.colour)
     with (
@@ -138,12 +136,29 @@ def _run(
             record.add(frame, shown, shown_s)
             _advance(bar, task, frame)
 
-        link = Link(config, sender, session, SystemClock(), lambda frame, step: None, on_shown, link_file)
+        link = _open_link(source, stream, config, on_shown, link_file)
         result = link.run(source)
-    sender.close()
+    link.sender.close()
     if not record.levels:
         raise SourceError(f"{source.name}: no picture came through the link; is the channel all loss?")
-    return record, result, session, sender.timer, record.pts_s[-1] + float(1 / stream.frame_rate)
+    duration_s = record.pts_s[-1] + float(1 / stream.frame_rate)
+    return record, result, link.receiver, link.sender.timer, duration_s
+
+
+def _open_link(
+    source: VideoSource,
+    stream: StreamConfig,
+    config: Config,
+    on_shown: Callable[[Frame, Shown, float], None],
+    record: SgvWriter,
+) -> Link | AnalogLink:
+    """The link that the channel asks for."""
+    painter = open_painter(config, stream.seed, (stream.coded_height, stream.coded_width))
+    spec = parse_channel(config.channel.spec)
+    if isinstance(spec, AnalogSpec):
+        return AnalogLink(config, spec, stream, painter, on_shown, record)
+    sender, receiver = open_sender(source, config), ReceiverSession(config.receiver, painter, SystemClock())
+    return Link(config, sender, receiver, SystemClock(), lambda frame, step: None, on_shown, record)
 
 
 def _advance(bar: Progress, task: TaskID, frame: Frame) -> None:

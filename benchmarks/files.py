@@ -23,10 +23,21 @@ from common.errors import BitstreamError, SourceError, UsageError
 from common.ports import Analyzer
 from common.state import compose, picture_digest
 from common.types import Feedback, Frame, UnitKind
-from common.wire import AnchorUnit, ConfigUnit, StreamConfig, is_key, kind_of, pack_config, parse_unit
+from common.wire import (
+    HEADER_BYTES,
+    AnchorUnit,
+    ConfigUnit,
+    StreamConfig,
+    is_group,
+    is_key,
+    kind_of,
+    pack_config,
+    parse_unit,
+)
 from receiver.chain import SceneDecoder
 from receiver.painter import open_painter
 from receiver.pipeline import ReceiverSession, Shown
+from receiver.scenes import Scenes
 from receiver.sinks import Ffv1Sink
 from sender.labels import BlankAnalyzer, LabelAnalyzer
 from sender.pipeline import SenderSession, Step
@@ -34,12 +45,17 @@ from sender.rate import FILE, LINK, Pace, RateTarget
 from sender.sources import VideoSource, open_source
 
 
-def open_sender(source: VideoSource, config: Config, pace: Pace = LINK) -> SenderSession:
-    """A sender for everything that `source` will deliver, at the pace of a link or of a file."""
-    stream = StreamConfig(
+def stream_of(source: VideoSource, config: Config) -> StreamConfig:
+    """What both ends must agree on."""
+    return StreamConfig(
         zlib.crc32(f"{source.name} {config.stream.seed}".encode()) & 0xFFFF, source.width, source.height,
         source.frame_rate, source.time_base, source.colour, config.stream.seed, config.guide.codec,
     )  # fmt: skip
+
+
+def open_sender(source: VideoSource, config: Config, pace: Pace = LINK) -> SenderSession:
+    """A sender for everything that `source` will deliver, at the pace of a link or of a file."""
+    stream = stream_of(source, config)
     analyzer: Analyzer = (
         LabelAnalyzer(threads=config.sender.threads) if config.semantics.enabled else BlankAnalyzer()
     )
@@ -138,9 +154,19 @@ def decode_file(path: Path, out: Path, config: Config, overlay: str = "none") ->
     _refuse_damage(path, session.decoder)
 
 
+def _decodable(path: Path) -> Iterator[bytes]:
+    """The units of a file; SourceError where the pictures are not among them."""
+    for unit in read_sgv(path):
+        if len(unit) >= HEADER_BYTES and is_group(unit):
+            raise SourceError(
+                f"{path} holds what an analog link sent as bits; its pictures crossed as symbols, which no file holds"
+            )
+        yield unit
+
+
 def open_received(path: Path, config: Config) -> tuple[ReceiverSession, StreamConfig, Iterator[bytes]]:
     """A receiver for a `.sgv` file, what the stream is, and all its units. WeightsError without the decoder's weights."""
-    units = read_sgv(path)
+    units = _decodable(path)
     stream = _first_config(units, path)
     settings, size = config.receiver, (stream.coded_height, stream.coded_width)
     painter = open_painter(config, stream.seed, size)
@@ -166,7 +192,7 @@ def received(session: ReceiverSession, units: Iterable[bytes]) -> Iterator[Shown
         raise broken
 
 
-def _refuse_damage(path: Path, decoder: SceneDecoder) -> None:
+def _refuse_damage(path: Path, decoder: Scenes) -> None:
     """A file has no second copy of what is damaged: say what is missing."""
     lost = decoder.undecodable + decoder.counts["damaged"]
     if lost:
@@ -193,7 +219,7 @@ def describe_file(path: Path, json_only: bool) -> None:
     digest = 0
     broken: BitstreamError | None = None
     try:
-        for data in read_sgv(path):
+        for data in _decodable(path):
             before = decoder.counts["frame"]
             decoder.push(data, 0.0)
             kinds[kind_of(data).name.lower()] += 1

@@ -5,6 +5,8 @@ run -> OUT/runs/NAME.KEY.json       KEY is a hash of everything that the run's f
 
 from __future__ import annotations
 
+import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -12,6 +14,8 @@ from pydantic import ValidationError
 
 from benchmarks.report import Model, write_text
 from common.errors import SinkError
+
+ROOT = Path(__file__).resolve().parents[1]
 
 Kept = TypeVar("Kept", bound=Model)
 Done_co = TypeVar("Done_co", bound=Model, covariant=True)
@@ -43,6 +47,17 @@ def carry_out(run: Keyed[Kept], out: Path) -> Kept:
 
 def _path(run: Keyed[Model], out: Path) -> Path:
     return out / "runs" / f"{run.name}.{run.key()}.json"
+
+
+@cache
+def code_hash(*folders: str) -> str:
+    """Of every file of our own code and weights in `folders`, as they are when it is first asked for."""
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()):
+        if "__pycache__" not in path.parts:
+            digest.update(str(path.relative_to(ROOT)).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def made_folder(path: Path) -> Path:

@@ -195,7 +195,8 @@ def run_link(
     """Send `clip` over a clean link; both ends' own stage timers become rows."""
     sender: SenderSession = open_sender(source, config)
     painter.reset()
-    receiver = ReceiverSession(config.receiver, painter, clock)
+    decoder = SceneDecoder()
+    receiver = ReceiverSession(config.receiver, painter, clock, decoder)
     timings = Timings()
     every = max(1, len(clip.frames) // SCENES)
 
@@ -206,9 +207,9 @@ def run_link(
     def on_shown(frame: Frame, shown: Shown, _: float) -> None:
         timings.last_shown_s = clock.now_s()
         timings.painted += shown.level == "bridge1"
-        state = receiver.decoder.scene_at(shown.frame.slot)
+        state = decoder.scene_at(shown.frame.slot)
         if state is not None and frame.slot % every == 0:
-            timings.scenes.append(Scene.of(state, receiver.decoder.residual_of(state)))
+            timings.scenes.append(Scene.of(state, decoder.residual_of(state)))
 
     link = Link(config, sender, receiver, clock, on_sent, on_shown)
     try:

@@ -99,6 +99,16 @@ class Link:
         return run.result
 
 
+def packetiser_config(config: Config) -> PacketiserConfig:
+    """The sending end's settings: what can still be shown is worth sending again."""
+    channel = config.channel
+    usual = PacketiserConfig(
+        rate_bps=config.stream.bitrate_bps, hold_ms=channel.hold_ms, repair_ratio=channel.repair_ratio
+    )
+    window_ms = max(usual.retransmit_window_ms, config.receiver.playout_delay_ms)
+    return usual.model_copy(update={"retransmit_window_ms": window_ms})
+
+
 class _Run:
     """The state of one run."""
 
@@ -107,12 +117,7 @@ class _Run:
         self.result = LinkResult()
         self.timer = StageTimer(link.clock)
         self._forward, self._backward = make_link(parse_channel(config.channel.spec), config.stream.seed)
-        channel = config.channel
-        self._packetiser = Packetiser(
-            PacketiserConfig(
-                rate_bps=config.stream.bitrate_bps, hold_ms=channel.hold_ms, repair_ratio=channel.repair_ratio
-            )
-        )
+        self._packetiser = Packetiser(packetiser_config(config))
         self._reassembler = Reassembler()
         self._now_s = 0.0
         self._reported_s = 0.0
@@ -180,14 +185,14 @@ class _Run:
         for datagram in self._forward.receive(self._now_s):
             for unit in self._reassembler.push(datagram):
                 if self.link.record is not None:
-                    self.link.record.write([_as_recorded(unit.data)])
+                    self.link.record.write([as_recorded(unit.data)])
                 self.link.receiver.receive(unit.data, unit.arrival_s)
         for datagram in self._backward.receive(self._now_s):
             try:
                 report = parse_feedback(datagram.data)
             except BitstreamError:
                 continue
-            self._packetiser.on_feedback(report, self._now_s)
+            self._packetiser.on_feedback(report, self._now_s, self._forward.busy)
             self.link.sender.on_feedback(report)
 
     def _feed_back(self) -> None:
@@ -231,7 +236,7 @@ def radio_report(stats: RadioStats, pixels: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _as_recorded(data: bytes) -> EncodedUnit:
+def as_recorded(data: bytes) -> EncodedUnit:
     """A received unit as the recorder wants it (anchors may be written in pieces)."""
     kind = kind_of(data) if len(data) >= 6 else UnitKind.FRAME
     return EncodedUnit(kind, 0, data)

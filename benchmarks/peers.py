@@ -140,7 +140,7 @@ def run_ladder(
     clip = clip_hash(judge.source, judge.frame_rate)
     points = []
     for scale in scales:
-        if min(_scaled_size(judge.source[0], scale)) < codec.min_side:
+        if min(scaled_size(judge.source[0], scale)) < codec.min_side:
             continue
         for crf in codec.ladder if ladder is None else ladder:
             path = cache and cache / f"{_settings_hash(clip, codec, scale, crf, judge)}.json"
@@ -164,22 +164,27 @@ def round_trip(
 ) -> tuple[list[Picture], int]:
     """What a clip looks like after the codec, at its own size, and the bytes of all packets; errors as `run_point`."""
     full = pictures[0]
-    size = _scaled_size(full, scale)
-    packets = encode(codec, (_resized(p, *size, cv2.INTER_AREA) for p in pictures), frame_rate, crf)
-    decoded = [_resized(p, full.width, full.height, cv2.INTER_CUBIC) for p in decode(codec, packets)]
+    size = scaled_size(full, scale)
+    packets = encode(codec, (resized(p, *size) for p in pictures), frame_rate, crf)
+    decoded = [resized(p, full.width, full.height) for p in decode(codec, packets)]
     if len(decoded) != len(pictures):
         raise CodecError(f"{codec.name} returned {len(decoded)} of {len(pictures)} pictures")
     return decoded, sum(map(len, packets))
 
 
-def encode(codec: PeerCodec, pictures: Iterable[Picture], frame_rate: Fraction, crf: int) -> list[bytes]:
-    """Packets of one session; one quality per session, since SVT-AV1 cannot change `crf` on the way."""
+def encode(
+    codec: PeerCodec, pictures: Iterable[Picture], frame_rate: Fraction, crf: int, gop: int = ENDLESS_GOP
+) -> list[bytes]:
+    """Packets of one session; one quality per session, since SVT-AV1 cannot change `crf` on the way.
+
+    gop : pictures from one key to the next
+    """
     context: VideoCodecContext | None = None
     packets: list[bytes] = []
     try:
         for index, picture in enumerate(pictures):
             if context is None:
-                context = _open_encoder(codec, picture, frame_rate, crf)
+                context = _open_encoder(codec, picture, frame_rate, crf, gop)
             packets += map(bytes, context.encode(_to_av(picture, index)))
         if context is not None:
             packets += map(bytes, context.encode(None))
@@ -194,10 +199,31 @@ def decode(codec: PeerCodec, packets: Sequence[bytes]) -> Iterator[Picture]:
         context = cast("VideoCodecContext", av.CodecContext.create(codec.decoder, "r"))
         context.thread_count = 1
         for packet in packets:
-            yield from map(_from_av, context.decode(av.Packet(packet)))
-        yield from map(_from_av, context.decode(None))
+            yield from map(from_av, context.decode(av.Packet(packet)))
+        yield from map(from_av, context.decode(None))
     except (av.FFmpegError, ValueError) as error:
         raise CodecError(f"{codec.decoder} cannot decode ({error})") from error
+
+
+def decode_rest(codec: PeerCodec, packets: Sequence[bytes | None]) -> Iterator[tuple[int, Picture]]:
+    """(place, picture) of what the decoder makes of a session of which some packets, None, are lost.
+
+    Where it conceals by itself (x264, x265: missing references) what it gives is taken; what it refuses is left out.
+    """
+    context = cast("VideoCodecContext", av.CodecContext.create(codec.decoder, "r"))
+    context.thread_count = 1
+    for place, data in [*enumerate(packets), (len(packets), b"")]:
+        if data is None:
+            continue
+        packet = av.Packet(data) if data else None  # none flushes
+        if packet is not None:
+            packet.pts = packet.dts = place
+            packet.time_base = Fraction(1)
+        try:
+            frames = context.decode(packet)
+        except (av.FFmpegError, ValueError):
+            continue
+        yield from ((frame.pts, from_av(frame)) for frame in frames if frame.pts is not None)
 
 
 def without_sei(packet: bytes) -> bytes:
@@ -215,14 +241,20 @@ def clip_hash(pictures: Sequence[Picture], frame_rate: Fraction) -> str:
     return digest.hexdigest()
 
 
-def _open_encoder(codec: PeerCodec, picture: Picture, frame_rate: Fraction, crf: int) -> VideoCodecContext:
+def _open_encoder(
+    codec: PeerCodec, picture: Picture, frame_rate: Fraction, crf: int, gop: int
+) -> VideoCodecContext:
     os.environ.setdefault("SVT_LOG", "0")  # the library prints its banner to stderr otherwise
     context = cast("VideoCodecContext", av.CodecContext.create(codec.encoder, "w"))
     context.width, context.height, context.pix_fmt = picture.width, picture.height, "yuv420p"
     context.time_base, context.framerate = 1 / frame_rate, frame_rate
     context.thread_count = 1
-    context.gop_size = ENDLESS_GOP
+    context.gop_size = gop
     context.options = {**dict(codec.options), "crf": str(crf)}
+    if gop != ENDLESS_GOP:  # the encoders' own words for it
+        for name in ("svtav1-params", "x265-params"):
+            if name in context.options:
+                context.options[name] = context.options[name].replace("keyint=-1", f"keyint={gop}")
     if context.options.get("preset") == "auto":
         context.options["preset"] = str(preset_for(None, picture.width, picture.height))
     return context
@@ -235,22 +267,25 @@ def _to_av(picture: Picture, index: int) -> VideoFrame:
     return frame
 
 
-def _from_av(frame: VideoFrame) -> Picture:
+def from_av(frame: VideoFrame) -> Picture:
+    """A decoded frame, 4:2:0 with 8 bits."""
     samples = np.asarray(frame.to_ndarray(format="yuv420p"), np.uint8).ravel()
     height, width = frame.height, frame.width
     y, u, v = np.split(samples, [height * width, height * width * 5 // 4])
     return Picture(y.reshape(height, width), *(p.reshape(height // 2, width // 2) for p in (u, v)))
 
 
-def _scaled_size(picture: Picture, scale: int) -> tuple[int, int]:
+def scaled_size(picture: Picture, scale: int) -> tuple[int, int]:
     """Width and height divided by `scale`, even."""
     width, height = (max(2, 2 * round(side / (2 * scale))) for side in (picture.width, picture.height))
     return width, height
 
 
-def _resized(picture: Picture, width: int, height: int, interpolation: int) -> Picture:
+def resized(picture: Picture, width: int, height: int) -> Picture:
+    """A picture at another size: means when it shrinks, bicubic when it grows."""
     if (width, height) == (picture.width, picture.height):
         return picture
+    interpolation = cv2.INTER_AREA if width < picture.width else cv2.INTER_CUBIC
 
     def plane(samples: Plane, divisor: int) -> Plane:
         size = (width // divisor, height // divisor)

@@ -33,6 +33,11 @@ LEVEL_COLOURS = {
     "hold": "#cf4b45", "guide": "#e0a030", "base": "#4f7fd6",
     "bridge1": "#8fcfae", "bridge2": "#4fae86", "bridge4": "#23795a",
 }  # fmt: skip
+SYSTEM_COLOURS = {
+    "semcast": "#e07b39", "semcast-analog": "#3fa37c", "softcast": "#a673c9", "peers, envelope": "#8a929c",
+    "svt-av1 envelope": "#4f7fd6", "x265 envelope": "#3aa6b9", "x264 envelope": "#b88a5a", "svt-av1": "#4f7fd6",
+    "x265": "#3aa6b9", "x264": "#b88a5a",
+}  # fmt: skip
 SPARE_COLOURS = ("#a673c9", "#3aa6b9", "#b88a5a", "#c95f9b", "#6f8f3d")
 BAD, CUT = "#cf4b45", "#8a929c"
 
@@ -206,6 +211,49 @@ def rd_plot(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -
             axis.set_xlabel("kbit/s")
             axis.set_ylabel(label)
         return Plot(_element(figure), tuple(colours.items()))
+
+
+Band = tuple[float, float, float]
+"""(x, low, high)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A line with a band. thin : one of many that are less important, drawn without a name of its own"""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    band: tuple[Band, ...] = ()
+    thin: bool = False
+
+
+def channel_plot(panels: Mapping[str, Sequence[Curve]], x_label: str) -> Plot:
+    """Quality against a setting of the channel, `RD_COLUMNS` panels in a row. panels : label of the y axis -> lines"""
+    names = list(dict.fromkeys(curve.name for curves in panels.values() for curve in curves))
+    colours = _colours(names, SYSTEM_COLOURS)
+    rows = -(-len(panels) // RD_COLUMNS)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(10.4, 3.3 * rows), layout="constrained")
+        axes = figure.subplots(rows, min(RD_COLUMNS, len(panels)), squeeze=False).ravel()
+        for axis in axes[len(panels) :]:
+            axis.set_axis_off()
+        for axis, (label, curves) in zip(axes, panels.items(), strict=False):
+            for curve in curves:
+                _draw_curve(axis, curve, colours[curve.name])
+            axis.set_xlabel(x_label)
+            axis.set_ylabel(label)
+        return Plot(_element(figure), tuple(colours.items()))
+
+
+def _draw_curve(axis: Axes, curve: Curve, colour: str) -> None:
+    x, y = zip(*curve.points, strict=True)
+    if curve.thin:
+        axis.plot(x, y, color=colour, linewidth=0.7, alpha=0.6, linestyle=(0, (4, 2)))
+        return
+    axis.plot(x, y, "o-", color=colour, linewidth=1.5, markersize=2.8)
+    if curve.band:
+        at, low, high = zip(*curve.band, strict=True)
+        axis.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def dot_plot(points: Sequence[tuple[str, str, float]], unit: str, target: float) -> Plot:

@@ -1,12 +1,13 @@
-"""Independent pieces of work on several cores."""
+"""Independent pieces of work on several cores, here or on a cluster."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import partial
@@ -19,20 +20,38 @@ R = TypeVar("R")
 
 
 def as_done(
-    work: Callable[[T], R], tasks: Sequence[T], processes: int
-) -> Iterator[tuple[T, Callable[[], R]]]:
+    work: Callable[[T], R], tasks: Sequence[T], processes: int, scheduler: str | None = None
+) -> Generator[tuple[T, Callable[[], R]], None, None]:
     """Each task and how to get its result, in the order in which they are done.
 
     work, tasks : go to other processes, so they must be importable and picklable; with one process all stays here
-    Getting a result raises what `work` raised, and BrokenProcessPool where a process ended.
+    processes : on this machine at a time; a cluster has its own
+    scheduler : address of a Dask cluster (benchmarks/cluster.py) that does the work instead of this machine
+    Getting a result raises what `work` raised, and BrokenExecutor where a process ended. Get each before the next task;
+    closing the generator gives up the rest.
     """
-    if min(processes, len(tasks)) <= 1:
+    if scheduler is not None and tasks:
+        from benchmarks.cluster import on_cluster
+
+        yield from on_cluster(work, tasks, scheduler)
+    elif min(processes, len(tasks)) <= 1:
         yield from ((task, partial(work, task)) for task in tasks)
-        return
-    with _pool(min(processes, len(tasks))) as pool:
-        futures: dict[Future[R], T] = {pool.submit(work, task): task for task in tasks}
-        for future in as_completed(futures):
-            yield futures[future], future.result
+    else:
+        with _pool(min(processes, len(tasks))) as pool:
+            futures: dict[Future[R], T] = {pool.submit(work, task): task for task in tasks}
+            for future in as_completed(futures):
+                yield futures[future], future.result
+
+
+def take_one_core() -> None:
+    """For a process that shares its machine with one for each other core; call it before libraries are loaded."""
+    keep_freed_memory()
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch and OpenBLAS read it when they are loaded
+    import cv2
+
+    cv2.setNumThreads(1)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @contextmanager
@@ -51,11 +70,8 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin() -> None:
-    """One thread, since there is a process for each core; Ctrl-C is the parent's; gone when the parent is."""
-    import cv2
-
-    keep_freed_memory()
-    cv2.setNumThreads(1)
+    """One core, since there is a process for each; Ctrl-C is the parent's; gone when the parent is."""
+    take_one_core()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -3,52 +3,37 @@
     plan -> runs (clip, system), each in its own process and file -> pictures of the best peer at our rates
          -> ClipRuns -> report: tables, rd.json, rd.csv, results/NAME.json, rd.html
 
-Every run that is done is in a file below the results' folder, so a bench that was killed goes on where it stopped, and
-one whose plan grew only does what is new.
+What is done is not done again (benchmarks/sweep.py): a bench goes on where it stopped, and a larger plan adds to it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from pydantic import JsonValue
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from benchmarks.envelope import family_at
 from benchmarks.files import open_input
-from benchmarks.kept import carry_out
 from benchmarks.peers import SCALES, RdPoint
-from benchmarks.pool import as_done
+from benchmarks.plans import Clip, find_clips
 from benchmarks.rd_clip import Material
 from benchmarks.rd_figures import compare, mean_systems, summarise
 from benchmarks.rd_model import ClipRuns, RdReport
 from benchmarks.rd_page import write_rd_page
-from benchmarks.rd_plan import Clip, Level, RdPlan, find_clips
+from benchmarks.rd_plan import Level, RdPlan
 from benchmarks.rd_report import print_rd, write_rd
 from benchmarks.rd_requirements import requirements
-from benchmarks.rd_runs import (
-    OurPoint,
-    OurRun,
-    PeerRun,
-    PictureRun,
-    Result,
-    Run,
-    stored,
-)
+from benchmarks.rd_runs import OurPoint, OurRun, PeerRun, PictureRun, Result, Run, stored
 from benchmarks.rd_sr import network_facts
 from benchmarks.report import versions
+from benchmarks.sweep import run_all
 from common.config import Config, load_config
-from common.errors import SemcastError, SourceError
-
-SPEED_WINDOW_S = 3600.0
-"""The time left is judged by the speed over this long: single runs take up to minutes."""
+from common.errors import SourceError
 
 
 def run_rd(
@@ -75,9 +60,9 @@ def run_rd(
     networks = used_networks(plan, configs[0])
     everything = [clip_runs(clip, plan, configs) for clip in found]
     jobs = jobs or os.cpu_count() or 1
-    results = run_all(list(chain(*everything)), out, jobs, "compare")
+    results = run_all(list(chain(*everything)), out, jobs, "compare", stored)
     shown = [picture_runs(runs, results) for runs in everything]
-    results |= run_all([run for of_clip in shown for run in of_clip.values()], out, jobs, "pictures")
+    results |= run_all([run for of_clip in shown for run in of_clip.values()], out, jobs, "pictures", stored)
     gathered = [gather(runs, of, results) for runs, of in zip(everything, shown, strict=True)]
     report = evaluate(plan, configs[0], networks, gathered)
     write_rd(report, out)
@@ -148,36 +133,6 @@ def nearest_rung(ladder: Sequence[RdPoint], kbps: float) -> tuple[str, int, int]
 def _ours(result: Result) -> OurPoint:
     assert result.ours is not None
     return result.ours
-
-
-# --- doing it -----------------------------------------------------------------------------------------------------
-
-
-def run_all(runs: Sequence[Run], out: Path, jobs: int, title: str) -> dict[Run, Result]:
-    """Results of all runs; what is not yet below `out` is done now, the longest first, `jobs` at a time."""
-    results = {run: found for run in dict.fromkeys(runs) if (found := stored(run, out)) is not None}
-    waiting = sorted((run for run in dict.fromkeys(runs) if run not in results), key=lambda run: -run.weight)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=SPEED_WINDOW_S) as bar:
-        task = bar.add_task(title, total=sum(run.weight for run in waiting))
-        for run, finish in as_done(partial(carry_out, out=out), waiting, jobs):
-            results[run] = _named(run, finish)
-            left = len(runs) - len(results)
-            bar.update(task, advance=run.weight, description=f"{title}, {left} left")
-    return results
-
-
-def _named(run: Run, finish: Callable[[], Result]) -> Result:
-    """The result; an expected failure says which run it was."""
-    try:
-        return finish()
-    except BrokenProcessPool as error:
-        raise SemcastError(
-            f"a process ended while {run.name} ran, perhaps for lack of memory: start the same command again with fewer"
-            " --jobs; it goes on where it stopped"
-        ) from error
-    except SourceError as error:
-        raise SourceError(f"{run.name}: {error}") from error
 
 
 # --- the result ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A clip as every system is given it, and hashes that tell one version of something from another."""
+"""A clip as every system is given it, and a hash that tells one set of settings from another."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 
 from benchmarks.files import open_input
+from benchmarks.kept import code_hash
 from benchmarks.peers import clip_hash
-from benchmarks.rd_plan import Clip
+from benchmarks.plans import Clip
 from benchmarks.rd_quality import Judge, Metrics
 from benchmarks.report import Model
 from common.config import Config
 from common.errors import SourceError
 from common.types import Frame, Picture
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 class ClipFacts(Model):
@@ -96,14 +94,3 @@ def hash_of(settings: Iterable[object]) -> str:
     """Short name of everything in `settings`."""
     text = json.dumps([*settings], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@cache
-def code_hash(*folders: str) -> str:
-    """Of every file of our own code and weights in `folders`."""
-    digest = hashlib.sha256()
-    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()):
-        if "__pycache__" not in path.parts:
-            digest.update(str(path.relative_to(ROOT)).encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -148,7 +148,7 @@ def _shots(number: int, clip: ClipReport, out: Path) -> str:
 def _shot(number: int, shot: Shot, out: Path) -> str:
     anchor = f"c{number}-{shot.target_kbps:g}".replace(".", "-")
     figures = (
-        figure(f"{anchor}-{i}", kept.name, _caption(kept), _pixels(out / kept.file))
+        figure(f"{anchor}-{i}", kept.name, _caption(kept), pixels(out / kept.file))
         for i, kept in enumerate(shot.pictures)
     )
     title = f"<h3>{shot.target_kbps:g} kbit/s<span>frame {shot.pictures[0].slot}</span></h3>"
@@ -161,7 +161,7 @@ def _caption(kept: KeptPicture) -> str:
     return f"{kept.kbps:.1f} kbit/s, {kept.psnr_yuv:.1f} dB"
 
 
-def _pixels(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
+def pixels(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
     """[H, W, 3] R'G'B', None for a picture that is gone."""
     image = cv2.imread(str(path))
     return None if image is None else np.asarray(image[..., ::-1], np.uint8)

@@ -16,20 +16,17 @@ set = ["anchor.max_share=0.2"]     # settings of our system, as for --set
 
 from __future__ import annotations
 
-import difflib
-import glob
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from benchmarks.peers import PEERS, PeerCodec
+from benchmarks.plans import checked, with_files
 from benchmarks.rd_quality import Metrics
 from common.config import Bitrate, PictureSize, Size, read_toml
-from common.errors import ConfigError, UsageError
+from common.errors import UsageError
 
 Level = Literal["guide", "base", "sr", "output"]
 """Our pictures: the guide enlarged, the base picture, what the decoder paints from it; and as a peer of the same
@@ -117,15 +114,6 @@ QUICK = RdPlan(
 """A first look in minutes: the output too, low rates, one peer."""
 
 
-class Clip(BaseModel):
-    """One clip. name : unique in a plan; path : None is the built-in clip"""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    path: str | None
-
-
 def load_plan(
     path: Path | None,
     clips: Sequence[str] = (),
@@ -143,68 +131,14 @@ def load_plan(
             "--quick is a plan of its own: leave out --plan, or copy what you want into the file"
         )
     default = QUICK if quick else RdPlan() if clips else BUILTIN
-    plan = default if path is None else _checked(_with_files(read_toml(path, "plan"), path.parent), str(path))
+    plan = default if path is None else _from_file(path)
     changes = {"clips": tuple(clips) or None, "seconds": seconds, "sr_weights": sr_weights}
     if sr_weights is not None:
         changes["levels"] = tuple(dict.fromkeys((*plan.levels, "sr")))
     changed = {key: value for key, value in changes.items() if value is not None}
-    return _checked({**plan.model_dump(), **changed}, "the command line")
+    return checked(RdPlan, {**plan.model_dump(), **changed}, "the command line")
 
 
-def _with_files(settings: dict[str, object], folder: Path) -> dict[str, object]:
-    """The settings of a plan in `folder`: files that are there are named from the current folder."""
-    beside = {
-        key: str(folder / name)
-        for key in ("sr_weights", "lpips", "dists")
-        if isinstance(name := settings.get(key), str) and (folder / name).is_file()
-    }
-    return settings | beside
-
-
-def find_clips(patterns: Sequence[str], folder: Path) -> list[Clip]:
-    """The clips that `patterns` name, seen from `folder`, else from the current one; UsageError where there is none."""
-    if not patterns:
-        return [Clip(name="builtin", path=None)]
-    paths = list(dict.fromkeys(path for pattern in patterns for path in _matches(pattern, folder)))
-    seen: Counter[str] = Counter()
-    clips = []
-    for path in paths:
-        seen[path.stem] += 1
-        number = f"-{seen[path.stem]}" if seen[path.stem] > 1 else ""
-        clips.append(Clip(name=f"{path.stem}{number}", path=str(path)))
-    return clips
-
-
-def _matches(pattern: str, folder: Path) -> list[Path]:
-    for start in (folder, Path()):
-        whole = start / Path(pattern).expanduser()
-        found = [whole] if whole.exists() else sorted(Path(name) for name in glob.glob(str(whole)))
-        if found:
-            return found
-    raise UsageError(
-        f"no clip is called {pattern!r}: name files, or a pattern in quotes such as 'clips/*.mp4'"
-    )
-
-
-def _checked(settings: dict[str, object], where: str) -> RdPlan:
-    try:
-        return RdPlan.model_validate(settings)
-    except ValidationError as error:
-        found = {
-            detail["loc"][:1]: _explain(detail) for detail in reversed(error.errors())
-        }  # the first of each key
-        raise ConfigError(f"{where}: {'; '.join(found.values())}") from error
-
-
-def _explain(detail: ErrorDetails) -> str:
-    """One pydantic finding as a sentence in the reader's terms."""
-    name = str(detail["loc"][0]) if detail["loc"] else ""
-    if detail["type"] == "extra_forbidden":
-        known = list(RdPlan.model_fields)
-        near = difflib.get_close_matches(name, known, n=1)
-        return f"unknown key {name!r}: " + (
-            f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        )
-    message = detail["msg"].removeprefix("Value error, ")
-    sentence = f"{message[:1].lower()}{message[1:]}"
-    return f"{name}: {sentence}" if name else sentence
+def _from_file(path: Path) -> RdPlan:
+    settings = with_files(read_toml(path, "plan"), path.parent, ("sr_weights", "lpips", "dists"))
+    return checked(RdPlan, settings, str(path))

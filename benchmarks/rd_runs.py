@@ -13,15 +13,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 
+from benchmarks import sweep
 from benchmarks.files import encoded, open_input, open_received, open_sender, received
-from benchmarks.kept import kept_result, made_folder
+from benchmarks.kept import code_hash, kept_result, made_folder
 from benchmarks.measure import same_pictures
 from benchmarks.peers import PeerCodec, RdPoint, round_trip, run_ladder
-from benchmarks.rd_clip import ClipFacts, Loaded, Material, code_hash, hash_of
+from benchmarks.rd_clip import ClipFacts, Loaded, Material, hash_of
 from benchmarks.rd_plan import Level
 from benchmarks.rd_quality import Judge, Metrics, Quality
 from benchmarks.rd_sr import SuperResolution, weights_hash
@@ -71,18 +71,7 @@ class Result(Model):
     pictures: tuple[KeptPicture, ...] = ()
 
 
-class Run(Protocol):
-    """One piece of work.
-
-    name : for people; weight : time it takes, in encodings of a whole clip
-    """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def weight(self) -> int: ...
-    def key(self) -> str: ...
-    def run(self, out: Path) -> Result: ...
+Run = sweep.Run[Result]
 
 
 # --- our system ---------------------------------------------------------------------------------------------------
@@ -193,7 +182,7 @@ class OurRun:
         self, loaded: Loaded, series: dict[Level, list[Picture]], kbps: float, out: Path
     ) -> tuple[KeptPicture, ...]:
         slot = typical_slot(loaded.pictures, series[self.levels[-1]])
-        keep = partial(_keep_picture, loaded.frames[slot], out=out, stem=f"{self.name}.{self.key()}")
+        keep = partial(keep_picture, loaded.frames[slot], out=out, stem=f"{self.name}.{self.key()}")
         ours = (keep(level, pictures[slot], kbps) for level, pictures in series.items())
         return (keep("source", None, None), *ours)
 
@@ -271,7 +260,7 @@ class PictureRun:
             self.codec, loaded.pictures, loaded.frame_rate, self.scale, self.crf
         )
         name = self.codec.name if self.scale == 1 else f"{self.codec.name} 1/{self.scale}"
-        kept = _keep_picture(
+        kept = keep_picture(
             loaded.frames[self.slot], name, decoded[self.slot], loaded.kbps(total_bytes), out=out,
             stem=f"{self.name}.{self.key()}",
         )  # fmt: skip
@@ -288,7 +277,7 @@ def stored(run: Run, out: Path) -> Result | None:
     return result if whole else None
 
 
-def _keep_picture(
+def keep_picture(
     source: Frame, name: str, picture: Picture | None, kbps: float | None, *, out: Path, stem: str
 ) -> KeptPicture:
     """Write one picture as PNG, the source itself where it is None."""

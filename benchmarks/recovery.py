@@ -21,7 +21,7 @@ from rich.progress import Progress
 
 from benchmarks.files import open_input, open_sender
 from benchmarks.link import Clip, Link
-from benchmarks.rd_plan import find_clips
+from benchmarks.plans import find_clips
 from benchmarks.recovery_report import (
     CutRow,
     LossRow,

@@ -22,8 +22,8 @@ from rich.progress import track
 
 from benchmarks.envelope import Envelope, curve_through, quality_at_rate, rate_gap
 from benchmarks.peers import SVT_AV1, round_trip
+from benchmarks.plans import Clip
 from benchmarks.rd_clip import Loaded, Material
-from benchmarks.rd_plan import Clip
 from benchmarks.rd_quality import Metrics
 from benchmarks.rd_runs import OurRun
 from benchmarks.tables import Cells, rich_table

@@ -3,7 +3,8 @@
 A receiver can ask only for what is followed by something that arrives. While a burst of losses lasts nothing does, and
 its reports keep naming the same newest datagram; the time threshold of RFC 9002 (section 6.1.2) says when that is loss.
 A large key picture on a narrow link arrives slowly, which is no loss: a datagram may also take as long as the bytes sent
-before it take at the target rate.
+before it take at the target rate; and on a link that is slower than that, as one that sends keys with more protection,
+nothing is lost as long as what stands before it in the queue keeps arriving.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ _PATIENCE_AGAIN = 3 / 4
 """The same once a run of losses is known to go on: most of what is sent then gets lost as well."""
 _FIRST_RTT_S = 0.1
 _RTT_GAIN = 1 / 8
+_SLOW_LINK = 3.0
+"""How many times longer than at the target rate the next datagram of a moving queue may take."""
 _MAX_IN_FLIGHT = 1024
 
 
@@ -43,6 +46,7 @@ class Flight:
         self.rate_bps = rate_bps
         self._sent: deque[_Sent] = deque(maxlen=_MAX_IN_FLIGHT)
         self._rtt_s = _FIRST_RTT_S
+        self._moved_s = float("-inf")
         self.silent = False
 
     def sent(self, seq: int, size_bytes: int, now_s: float) -> None:
@@ -50,8 +54,10 @@ class Flight:
         queued_bytes = size_bytes + sum(sent.size_bytes for sent in self._sent)
         self._sent.append(_Sent(seq, size_bytes, queued_bytes, now_s))
 
-    def reported(self, highest_seq: int, now_s: float) -> tuple[int, ...]:
+    def reported(self, highest_seq: int, now_s: float, patient: bool = False) -> tuple[int, ...]:
         """Take in a report; returns all that is in flight, oldest first, when the oldest of it must be lost.
+
+        patient : nothing is judged this time
 
         What is returned counts as dealt with. A report that is older than one before it changes nothing, nor does one
         from before the first arrival (-1): there may be no receiver yet.
@@ -60,23 +66,27 @@ class Flight:
             return ()
         latest_s = self._rtt_s
         while self._sent and self._reaches(highest_seq, self._sent[0].seq):
-            latest_s, self.silent = now_s - self._sent.popleft().at_s, False
+            latest_s, self.silent, self._moved_s = now_s - self._sent.popleft().at_s, False, now_s
         self._rtt_s += _RTT_GAIN * (latest_s - self._rtt_s)
-        if not self._sent or now_s - self._sent[0].at_s <= self._patience_s(self._sent[0], latest_s):
+        if patient or not self._sent or now_s <= self._due_s(self._sent[0], latest_s):
             return ()
         lost = tuple(sent.seq for sent in self._sent)
         self._sent.clear()
         self.silent = True
         return lost
 
-    def _patience_s(self, oldest: _Sent, latest_s: float) -> float:
-        """How long the oldest datagram may be on its way; in a run of losses there is no queue to wait for."""
+    def _due_s(self, oldest: _Sent, latest_s: float) -> float:
+        """By when the oldest datagram must be reported; in a run of losses there is no queue to wait for."""
         round_trip_s = max(self._rtt_s, latest_s)
         if self.silent:
-            return _PATIENCE_AGAIN * round_trip_s
+            return oldest.at_s + _PATIENCE_AGAIN * round_trip_s
         usual_s = 2 * self._rtt_s  # what is on its way anyway, reports come with delay
         queued_s = 8 * oldest.queued_bytes / self.rate_bps - usual_s
-        return _PATIENCE * round_trip_s + max(0.0, queued_s)
+        due_s = oldest.at_s + _PATIENCE * round_trip_s + max(0.0, queued_s)
+        if 8 * sum(sent.size_bytes for sent in self._sent) / self.rate_bps <= usual_s:
+            return due_s
+        own_s = 8 * oldest.size_bytes / self.rate_bps
+        return max(due_s, self._moved_s + self._rtt_s + _SLOW_LINK * own_s)
 
     @staticmethod
     def _reaches(highest_seq: int, seq: int) -> bool:

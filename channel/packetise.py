@@ -214,14 +214,17 @@ class Packetiser:
         self._place_anchors(composer, now_s)
         return [(self._seal(builder, now_s), builder.traffic) for builder in composer.builders]
 
-    def on_feedback(self, feedback: Feedback, now_s: float) -> None:
-        """Queue again what the receiver misses and can still use."""
+    def on_feedback(self, feedback: Feedback, now_s: float, link_busy: bool = False) -> None:
+        """Queue again what the receiver misses and can still use.
+
+        link_busy : the link itself still holds some of what was sent, so that silence is no sign of loss
+        """
         self._good_slot = feedback.last_slot
         self._history.forget_old(now_s)
         for seq in feedback.missing:
             self._send_again(seq, [now_s], feedback.sequence)
         copies_s = [now_s + copy * self._config.probe_ms / 1000 for copy in range(_PROBES)]
-        for seq in self._flight.reported(feedback.highest_seq, now_s):
+        for seq in self._flight.reported(feedback.highest_seq, now_s, patient=link_busy):
             self._send_again(seq, copies_s)
 
     def _send_again(self, seq: int, times_s: Sequence[float], echo: int | None = None) -> None:

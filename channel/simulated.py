@@ -17,11 +17,20 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from channel.analog_spec import AnalogSpec
 from channel.radio.spec import RadioSettings
-from channel.spec import ChannelSpec, CleanSpec, Impairments, PacketChannelSpec, PacketSpec, TraceSpec
+from channel.spec import (
+    ChannelSpec,
+    CleanSpec,
+    DatagramChannelSpec,
+    Impairments,
+    PacketChannelSpec,
+    PacketSpec,
+    TraceSpec,
+)
 from channel.traffic import Traffic
 from common.datagram import MAX_DATAGRAM_BYTES, WIRE_OVERHEAD_BYTES
-from common.errors import ChannelError
+from common.errors import ChannelError, ConfigError
 from common.queues import DropCounter, Drops
 from common.types import Datagram
 
@@ -186,6 +195,11 @@ class SimulatedChannel:
             self._delivered_bytes += len(data)
         return arrived
 
+    @property
+    def busy(self) -> bool:
+        """Never: what has been sent is on its way or lost, and this end does not know which."""
+        return False
+
     def next_arrival_s(self) -> float | None:
         """When the next datagram arrives, None while nothing is in flight."""
         return self._in_flight[0][0] if self._in_flight else None
@@ -257,13 +271,15 @@ def make_link(
 ) -> tuple[SimulatedChannel | RadioChannel, SimulatedChannel | RadioChannel]:
     """(forward, backward): the same impairments on both ways, independent losses, a capacity for each.
 
-    Raises ConfigError for a radio channel where sionna is missing.
+    Raises ConfigError for a radio channel where sionna is missing, and for an analog one, which carries no datagrams.
     """
+    if isinstance(spec, AnalogSpec):
+        raise ConfigError("an analog channel carries pictures, not datagrams: use it with `semcast demo`")
     forward, backward = np.random.SeedSequence(seed).generate_state(2, np.uint64)
     return _open(spec, int(forward)), _open(spec, int(backward))
 
 
-def _open(spec: ChannelSpec, seed: int) -> SimulatedChannel | RadioChannel:
+def _open(spec: DatagramChannelSpec, seed: int) -> SimulatedChannel | RadioChannel:
     if not isinstance(spec, RadioSettings):
         return SimulatedChannel(spec, seed)
     from channel.radio.link import RadioChannel  # with PyTorch and, when opened, sionna

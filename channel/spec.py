@@ -5,6 +5,7 @@
            rate_kbps=32,queue_ms=300,outage=2.0+0.5/7.5+1
     trace:FILE[,delay_ms=40,...]
     awgn:snr_db=7,mcs=qpsk-1/2      rayleigh:snr_db=10,...      tdl-a:snr_db=12,...     (see channel.radio.spec)
+    analog:snr_db=7                 (see channel.analog_spec)
 
 A trace is a text file in the manner of Mahimahi: each line holds one time in whole milliseconds, in rising
 order (repeats allowed); at each the link can deliver one datagram of full size (1200 bytes and the 28 of its
@@ -22,6 +23,7 @@ from typing import Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from channel.analog_spec import FADINGS, AnalogSpec
 from channel.radio.library import check_installed
 from channel.radio.mcs import MCS_NAMES
 from channel.radio.spec import (
@@ -40,9 +42,12 @@ _RADIO: Mapping[str, type[AwgnSpec] | type[RayleighSpec] | type[TdlSpec]] = {
     "rayleigh": RayleighSpec,
     **dict.fromkeys(TDL_KINDS, TdlSpec),
 }
-_KINDS = ("clean", "packet", "trace", *_RADIO)
-_LATER_KINDS = ("analog",)
-_WORDS: Mapping[str, tuple[str, ...]] = {"mcs": ("adaptive", *MCS_NAMES), "noise": get_args(NoiseKnowledge)}
+_KINDS = ("clean", "packet", "trace", *_RADIO, "analog")
+_WORDS: Mapping[str, tuple[str, ...]] = {
+    "mcs": ("adaptive", *MCS_NAMES),
+    "noise": get_args(NoiseKnowledge),
+    "fading": FADINGS,
+}
 """Settings that take one of these words instead of a number."""
 
 _MAX_TRACE_LINES = 1_000_000
@@ -126,7 +131,8 @@ class TraceSpec(Impairments):
 
 
 PacketChannelSpec = CleanSpec | PacketSpec | TraceSpec
-ChannelSpec = PacketChannelSpec | RadioSpec
+DatagramChannelSpec = PacketChannelSpec | RadioSpec
+ChannelSpec = DatagramChannelSpec | AnalogSpec
 
 
 def parse_channel(text: str) -> ChannelSpec:
@@ -143,16 +149,14 @@ def parse_channel(text: str) -> ChannelSpec:
     if kind in _RADIO:
         model = _RADIO[kind]
         return _build(model, kind, {**_settings(rest, model, kind), "kind": kind})
-    if kind in _LATER_KINDS:
-        raise ConfigError(
-            f"channel kind `{kind}` is not in this version, which has clean, packet and trace, and {', '.join(_RADIO)}"
-        )
+    if kind == "analog":
+        return _build(AnalogSpec, kind, _settings(rest, AnalogSpec, kind))
     raise ConfigError(f"unknown channel kind `{kind}`{_nearest(kind, _KINDS)}")
 
 
 def check_channel(text: str) -> None:
     """Raises ConfigError when a channel SPEC is wrong, or needs a library that is not installed."""
-    if isinstance(parse_channel(text), RadioSettings):
+    if isinstance(parse_channel(text), RadioSettings | AnalogSpec):
         check_installed()
 
 

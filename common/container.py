@@ -15,10 +15,48 @@ from typing import BinaryIO, Self
 
 from common.errors import BitstreamError, SinkError, SourceError
 from common.types import EncodedUnit, UnitKind
-from common.wire import BITSTREAM_VERSION, MAX_UNIT_BYTES, varint
+from common.wire import BITSTREAM_VERSION, MAX_UNIT_BYTES, Cursor, varint
 
 MAGIC = b"SGV" + bytes([BITSTREAM_VERSION])
 _SMALLEST_PIECE = 48
+
+
+def unit_record(unit: bytes) -> bytes:
+    """A whole unit as a record."""
+    return varint(2 * len(unit)) + unit
+
+
+def piece_record(piece: bytes, last: bool) -> bytes:
+    """A piece of an anchor as a record."""
+    return varint(2 * (len(piece) + 1) + 1) + bytes([last]) + piece
+
+
+class RecordJoiner:
+    """Units out of records that may be lost: of an anchor that lacks a piece the rest fails the unit's own check."""
+
+    def __init__(self) -> None:
+        self._pieces = b""
+
+    def push(self, record: bytes | None) -> bytes | None:
+        """The unit that this record completes.
+
+        record : what follows it is ignored; None for one that was lost
+        Raises BitstreamError where it cannot be one.
+        """
+        if record is None:
+            self._pieces = b""
+            return None
+        cursor = Cursor(record)
+        length = cursor.varint(2 * MAX_UNIT_BYTES + 3)
+        data = cursor.take(length >> 1)
+        if not length & 1:
+            return data
+        joined = self._pieces + data[1:]
+        if not data or len(joined) > MAX_UNIT_BYTES:
+            self._pieces = b""
+            raise BitstreamError("a piece of an anchor is empty, or the anchor too long")
+        self._pieces = b"" if data[0] else joined
+        return joined if data[0] else None
 
 
 class SgvWriter:
@@ -52,7 +90,7 @@ class SgvWriter:
         self._anchors += [unit for unit in units if unit.kind is UnitKind.ANCHOR]
         for unit in units:
             if unit.kind is not UnitKind.ANCHOR:
-                self._put(varint(2 * len(unit.data)) + unit.data)
+                self._put(unit_record(unit.data))
         self._room += allowance_bytes - (self.bytes_written - before)
         return self._trickle() if self._anchors else self._rest()
 
@@ -67,7 +105,7 @@ class SgvWriter:
             piece = unit.data[self._sent : self._sent + int(min(self._room, MAX_UNIT_BYTES))]
             self._sent += len(piece)
             last = self._sent == len(unit.data)
-            record = varint(2 * (len(piece) + 1) + 1) + bytes([last]) + piece
+            record = piece_record(piece, last)
             self._put(record)
             self._room -= len(record)
             if last:

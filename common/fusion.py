@@ -120,7 +120,11 @@ def _classes(feature: Int32) -> NDArray[np.intp]:
 
 def reliability(warped: Plane, guide: Plane, guide_up: Plane, scale: int) -> NDArray[np.int16]:
     """Weight of the warped anchor per 8x8 cell, int16 [H/8, W/8] in 0..64 (common/tables.py)."""
-    disagreement, difference = cell_features(warped, guide, guide_up, scale)
+    return weights_of(*cell_features(warped, guide, guide_up, scale))
+
+
+def weights_of(disagreement: Int32, difference: Int32) -> NDArray[np.int16]:
+    """Weights of the warped anchor, int16 0..64, by the two features."""
     return RELIABILITY[_classes(disagreement), _classes(difference)]
 
 

@@ -277,6 +277,8 @@ class Composition:
     reliability : uint8 [H/8, W/8], 255 = the warped anchor is fully trusted, 0 = not at all
     residual_mask : uint8 [H/16, W/16], 1 where a residual was received
     labels : uint8 [H/16, W/16] in 0..20
+    noise : float32 [H/8, W/8], expected root-mean-square error of the base picture's luma by what an analog link did
+        to it, sample steps; None where all came as bits
     """
 
     base: Picture
@@ -285,6 +287,7 @@ class Composition:
     reliability: NDArray[np.uint8]
     residual_mask: NDArray[np.uint8]
     labels: LabelMap
+    noise: NDArray[np.float32] | None = None
 
 
 def compose(

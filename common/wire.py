@@ -10,6 +10,7 @@ Four bytes do two jobs: a unit passes its check only if it arrived intact *and* 
 the sender built on. At 24 kbit/s a frame has 100 bytes, and a digest and a checksum apart would cost 4 % of them.
 A FRAME carries, each only if its flag is set: extension byte and its fields, motion, labels (both with a length), and
 the guide as the rest. Numbers are big endian; lengths are LEB128 varints, each bounded before anything is sized by it.
+A GROUP goes with the symbols of an analog link and builds on nothing; it is a RESIDUAL with a flag that others lack.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ MAX_SIDE = 4096
 HEADER_BYTES, DISPOSABLE_HEADER_BYTES = 6, 4
 
 _KEY, _DISPOSABLE, _MOTION, _LABELS, _EXTENDED, _GUIDE = 32, 16, 8, 4, 2, 1
+_GROUP, _GROUP_SCENE, _GROUP_PTS = 1, 2, 4
+_GROUP_SCALE = 3  # the scale's place in the flags
 _EXT_PTS, _EXT_MARK, _EXT_ACTIVATE, _EXT_QUALITY, _EXT_DROP_ANCHOR = 1, 2, 4, 8, 16
 _CONFIG_MAGIC = b"SV"
 _CODECS: tuple[GuideCodec, ...] = (
@@ -132,6 +135,23 @@ class ResidualUnit:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupUnit:
+    """A parsed GROUP: what a receiver must know before the symbols of the frames `slot`, `slot` + 1, ...
+
+    scene : no frame before them is of any use: a cut, or the start
+    scale : guide scale
+    pts : of each frame, empty where the constant frame rate gives them
+    metadata : of `common.softcast`
+    """
+
+    slot: int
+    scene: bool
+    scale: int
+    pts: tuple[int, ...]
+    metadata: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigUnit:
     """A parsed CONFIG."""
 
@@ -139,7 +159,7 @@ class ConfigUnit:
     slot: int
 
 
-Unit = FrameUnit | AnchorUnit | ResidualUnit | ConfigUnit
+Unit = FrameUnit | AnchorUnit | ResidualUnit | GroupUnit | ConfigUnit
 
 
 # --- small parts --------------------------------------------------------------------------------------------------
@@ -235,6 +255,10 @@ def is_disposable(data: bytes) -> bool:
     return kind_of(data) is UnitKind.FRAME and bool(data[0] & _DISPOSABLE)
 
 
+def is_group(data: bytes) -> bool:
+    return kind_of(data) is UnitKind.RESIDUAL and bool(data[0] & _GROUP)
+
+
 # --- FRAME --------------------------------------------------------------------------------------------------------
 
 
@@ -312,7 +336,7 @@ def _parse_frame(data: bytes, slot: int) -> FrameUnit:
     )  # fmt: skip
 
 
-# --- ANCHOR, RESIDUAL, CONFIG -------------------------------------------------------------------------------------
+# --- ANCHOR, RESIDUAL, GROUP, CONFIG ------------------------------------------------------------------------------
 
 
 def pack_anchor(anchor: AnchorUnit) -> EncodedUnit:
@@ -328,6 +352,18 @@ def pack_residual(residual: ResidualUnit, digest: int) -> EncodedUnit:
     data = _seal(UnitKind.RESIDUAL, 0, residual.slot, residual.data, digest)
     layers = ((Layer.OVERHEAD, HEADER_BYTES), (Layer.RESIDUAL, len(residual.data)))
     return EncodedUnit(UnitKind.RESIDUAL, residual.slot, data, disposable=True, layer_bytes=layers)
+
+
+def pack_group(group: GroupUnit) -> EncodedUnit:
+    """Like an anchor a group builds on nothing; what it describes is the guide."""
+    flags = _GROUP | _GROUP_SCENE * group.scene | (group.scale.bit_length() - 1) << _GROUP_SCALE
+    times = b""
+    if group.pts:
+        flags |= _GROUP_PTS
+        times = bytes([len(group.pts)]) + b"".join(pts.to_bytes(5, "big") for pts in group.pts)
+    data = _seal(UnitKind.RESIDUAL, flags, group.slot, times + group.metadata, 0)
+    layers = ((Layer.OVERHEAD, len(data) - len(group.metadata)), (Layer.GUIDE, len(group.metadata)))
+    return EncodedUnit(UnitKind.RESIDUAL, group.slot, data, key=True, protect=True, layer_bytes=layers)
 
 
 def pack_config(config: StreamConfig, slot: int) -> EncodedUnit:
@@ -378,11 +414,18 @@ def _parse_anchor(data: bytes) -> AnchorUnit:
     return AnchorUnit(slot, anchor_id, quality, body)
 
 
+def _parse_group(data: bytes, slot: int) -> GroupUnit:
+    flags, cursor = data[0] & 63, Cursor(data, HEADER_BYTES)
+    count = cursor.number(1) if flags & _GROUP_PTS else 0
+    pts = tuple(cursor.number(5) for _ in range(count))
+    return GroupUnit(slot, bool(flags & _GROUP_SCENE), 1 << (flags >> _GROUP_SCALE & 3), pts, cursor.rest())
+
+
 def parse_unit(data: bytes, slot: int, base_digest: int) -> Unit:
     """Parse a unit that is known to be for `slot` and to build on `base_digest`.
 
-    For CONFIG and ANCHOR both are taken from the unit itself. Raises BitstreamError when the check fails or a field
-    is out of range.
+    For CONFIG and ANCHOR both are taken from the unit itself; a GROUP builds on 0. Raises BitstreamError when the
+    check fails or a field is out of range.
     """
     kind = kind_of(data)
     if kind is UnitKind.CONFIG or kind is UnitKind.ANCHOR:
@@ -395,5 +438,5 @@ def parse_unit(data: bytes, slot: int, base_digest: int) -> Unit:
     if kind is UnitKind.FRAME:
         return _parse_frame(data, slot)
     if kind is UnitKind.RESIDUAL:
-        return ResidualUnit(slot, data[HEADER_BYTES:])
+        return _parse_group(data, slot) if is_group(data) else ResidualUnit(slot, data[HEADER_BYTES:])
     return unit

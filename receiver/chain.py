@@ -8,11 +8,22 @@ dropped; a stall that lasts asks for a refresh.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from concurrent.futures import Executor
 
 from common.codecs import Av1Decoder, GuideDecoder
 from common.errors import BitstreamError
 from common.residual import Residual, decode_residual
-from common.state import Anchor, SceneState, advance, describe, follow, guide_size, initial_state
+from common.state import (
+    Anchor,
+    Composition,
+    SceneState,
+    advance,
+    compose,
+    describe,
+    follow,
+    guide_size,
+    initial_state,
+)
 from common.types import Layer, UnitKind
 from common.wire import (
     AnchorUnit,
@@ -213,6 +224,10 @@ class SceneDecoder:
         """The newest state that is not younger than `slot`."""
         known = [s for s in self._scenes if s <= slot]
         return self._scenes[max(known)] if known else None
+
+    def compose(self, scene: SceneState, aside: Executor | None = None) -> Composition:
+        """The base picture of a scene, with the residual that came for it."""
+        return compose(scene, self.residual_of(scene), aside)
 
     def residual_of(self, scene: SceneState) -> Residual | None:
         """The residual received for a scene, None without one that fits it."""

@@ -1,6 +1,7 @@
 """The receiver, from units to pictures. The mirror of sender/pipeline.py.
 
-    units -> wait for what is missing -> parse -> follow, describe, advance -> SceneState        (receiver/chain.py)
+    units -> wait for what is missing -> parse -> follow, describe, advance -> SceneState        (receiver/chain.py;
+             of an analog link: receiver/analog.py)
           -> playout: which frame is due -> compose base -> plan level for the deadline -> paint -> picture
           -> report: what is missing, what is held, whether to refresh -> Feedback
 
@@ -19,14 +20,15 @@ from numpy.typing import NDArray
 from common.clock import Clock
 from common.colour import crop
 from common.config import ReceiverSettings
-from common.state import Composition, SceneState, compose
+from common.state import Composition, SceneState
 from common.stats import StageTimer
 from common.types import Frame, Picture
 from receiver.budget import CostModel, plan
 from receiver.chain import SceneDecoder
-from receiver.decoder.conditions import FrameFacts
+from receiver.decoder.conditions import DEAF, FrameFacts
 from receiver.jitter import Playout
 from receiver.painter import Painter
+from receiver.scenes import Scenes
 
 _REFRESH_AFTER_S = 0.45  # a stall that retransmission has not mended by then needs a key frame
 _REFRESH_EVERY_S = 0.6
@@ -65,7 +67,7 @@ class ReceiverSession:
     settings: ReceiverSettings
     painter: Painter
     clock: Clock
-    decoder: SceneDecoder = field(default_factory=SceneDecoder)
+    decoder: Scenes = field(default_factory=SceneDecoder)
     costs: CostModel = field(default_factory=CostModel)
     aside: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "warp"))
     timer: StageTimer = field(init=False)
@@ -113,10 +115,10 @@ class ReceiverSession:
             return self._concealed(slot, began_s)
         self.shown_slot = state.slot
         with self.timer.stage("base picture"):
-            scene = compose(state, self.decoder.residual_of(state), self.aside)
+            scene = self.decoder.compose(state, self.aside)
         level = self._level(began_s, deadline_s)
         with self.timer.stage(level):
-            painted = self.painter.render(scene, _facts(state), level, self._stopper(deadline_s))
+            painted = self.painter.render(scene, _facts(state, scene), level, self._stopper(deadline_s))
         now_s = self.clock.now_s()
         self.costs.observe(level, now_s - began_s)
         self.timer.record("receiver total", (now_s - began_s) * 1e3)
@@ -219,6 +221,7 @@ def _grey_scene(height: int, width: int, contrast: int = 0) -> Composition:
     return Composition(grey, None, grey, cells[0], cells[1], cells[2])
 
 
-def _facts(state: SceneState) -> FrameFacts:
+def _facts(state: SceneState, scene: Composition) -> FrameFacts:
     age_s = (state.slot - state.anchor.slot) / float(state.config.frame_rate) if state.anchor else 0.0
-    return FrameFacts(state.slot, state.scale, 4 * state.quality, age_s)
+    noise = 0.0 if scene.noise is None else float(np.sqrt(np.mean(np.square(scene.noise))))
+    return FrameFacts(state.slot, state.scale, 4 * state.quality, age_s, max(0.0, 1.0 - noise / DEAF))

@@ -32,6 +32,9 @@ from sender.residual import choose_residual
 from sender.sharpness import graded
 from sender.side import SideInfo
 
+_PROTECTED = 1.5  # a key frame with its repairs, on a link that may send it more slowly than others
+_REPORTED_S = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -72,6 +75,9 @@ class SenderSession:
     cuts: CutState = field(default_factory=CutState)
     order: AnchorOrder = field(default_factory=AnchorOrder)
     refresh_asked: bool = True  # a stream starts with a key frame
+    key_due_slot: int = (
+        0  # when the last key frame must have arrived: before that another would only delay it
+    )
     config_slot: int = -1 << 20
 
     def __post_init__(self) -> None:
@@ -118,7 +124,8 @@ class SenderSession:
                     self.order = self.anchors.order(source, state, self.keeper.overdrawn)
             if not coded.disposable:
                 self.state = state
-            self.refresh_asked = self.refresh_asked and not key
+            if key:
+                self.refresh_asked, self.key_due_slot = False, frame.slot + self._slots_of(guide_bytes)
             decoded = (
                 decode_residual(residual.data, source.height, source.width) if residual is not None else None
             )
@@ -126,7 +133,8 @@ class SenderSession:
 
     def on_feedback(self, report: Feedback) -> None:
         """Take note of what the receiver holds and lacks."""
-        self.refresh_asked = self.refresh_asked or report.refresh
+        on_its_way = self.state.slot < self.key_due_slot
+        self.refresh_asked = self.refresh_asked or (report.refresh and not on_its_way)
         self.anchors.on_feedback(report)
 
     def close(self) -> None:
@@ -170,6 +178,11 @@ class SenderSession:
         parsed = parse_unit(unit.data, frame.slot, base.digest)
         assert isinstance(parsed, FrameUnit)
         return unit, advance(followed, describe(parsed, followed, {ready.anchor_id: ready} if ready else {}))
+
+    def _slots_of(self, key_bytes: int) -> int:
+        """Frames that pass while a key frame crosses the link, with what protects it, and its arrival is reported."""
+        crossing_s = _PROTECTED * key_bytes * 8 / self.target.rate_bps + _REPORTED_S
+        return round(crossing_s * self.target.frame_rate)
 
     def _quality(self, base: SceneState, key: bool) -> int | None:
         """The guide's quantiser, told when it changed enough to matter to fusion and decoder."""

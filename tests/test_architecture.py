@@ -66,6 +66,7 @@ LIBRARIES = {
         ),
         eager=("common/codecs*.py", "sender/*", "receiver/sinks.py", "benchmarks/*", "training/*"),
     ),
+    "distributed": Library(homes=("benchmarks/cluster.py",)),
     "openvino": Library(homes=("receiver/decoder*",)),
     "kornia": Library(homes=ANYWHERE, eager=("receiver/*", "training/*")),
     "matplotlib": Library(homes=ANYWHERE, eager=("benchmarks/*",)),

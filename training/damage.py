@@ -15,14 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from receiver.decoder.conditions import PICTURE_CHANNELS, Observation
+from receiver.decoder.conditions import DEAF, PICTURE_CHANNELS, Observation
 from training.dataset import FRESHNESS, HAS_ANCHOR, Batch, with_previous, without_anchor
 
 LOUDEST = 24.0
 """Most analog noise, standard deviation in sample steps."""
-
-_DEAF = 32.0
-"""Analog noise at which the freshness is 0, sample steps."""
 
 _FAR = 4
 """Furthest that an anchor without motion lies off, in pairs of samples."""
@@ -116,7 +113,7 @@ def noisy(view: Observation, which: Mask, rng: np.random.Generator) -> Observati
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**31)))
     noise = torch.randn(view.guide.shape, generator=generator, device=device) * steps[:, None, None, None]
     before, scalars = view.scalars[:, FRESHNESS], view.scalars.clone()
-    after = before * (1 - steps / _DEAF)
+    after = before * (1 - steps / DEAF)
     scalars[:, FRESHNESS] = after
     base = _bytes(view.base + noise * (1 - _spread(view.trust)))
     has_anchor = (scalars[:, HAS_ANCHOR] > 0)[:, None, None, None]

@@ -1,9 +1,9 @@
 """One direction of a radio link in virtual time, with the interface of `channel.simulated`.
 
-    send -> queue by urgency -> each interval: scheme from an old report -> blocks -> symbols
+    send -> queue -> each interval: what failed again, then scheme from an old report -> blocks -> symbols
          ~ air ~ -> symbols -> blocks or erasures -> datagrams, in flight until receive(now_s) reaches the arrival
 
-A datagram is lost when any of its blocks is. An interval carries what was sent before it began; what happens
+A datagram is lost when any of its blocks is given up. An interval carries what was sent before it began; what happens
 in it depends on that, the seed and its number, not on the pattern of calls. Scheme and length of every block are
 taken to reach the receiver (on a control channel outside the budget), as the receiver's reports reach the sender.
 """
@@ -18,7 +18,8 @@ from math import ceil, floor
 import numpy as np
 
 from channel.radio.fading import Dice, Stream, open_air, uses_before
-from channel.radio.mcs import McsName, McsPolicy, mcs_named
+from channel.radio.harq import Process, Repeats
+from channel.radio.mcs import MCS_TABLE, REFERENCE_USES, McsName, McsPolicy, mcs_named
 from channel.radio.phy import block_code
 from channel.radio.scheduler import Block, Scheduler
 from channel.radio.segments import Joiner, parse_block
@@ -31,6 +32,8 @@ from common.queues import DropCounter
 from common.types import Datagram
 
 _MAX_IN_FLIGHT = 1 << 16
+_HOPELESS_DB = MCS_TABLE[0].threshold_db(REFERENCE_USES) - 3
+"""Reported SNR at which a sender waits: not even two copies of the most robust block would get through."""
 _ROUNDING = 1e-6
 """Of an interval: a time this close to its beginning is its beginning."""
 
@@ -39,7 +42,7 @@ _ROUNDING = 1e-6
 class RadioStats(ChannelStats):
     """Totals since the start; drops: "radio" (a block failed), "queue" (waited too long), "overflow".
 
-    blocks, failed_blocks : sent, and of those the ones whose CRC failed
+    blocks, failed_blocks : sent, and of those the ones whose CRC failed, those that were sent again included
     uses : channel uses spent, pilots included
     offered_uses : channel uses of all intervals so far
     uses_by_traffic : spent on each kind of datagram, and on "pilots"
@@ -76,6 +79,7 @@ class RadioChannel:
         self._scheduler = Scheduler(
             McsPolicy(fixed, spec.margin_db, spec.protect_db), queue_s=spec.queue_ms / 1000
         )
+        self._repeats = Repeats(spec.harq, spec.report_age - 1)
         self._joiner = Joiner()
         self._next_interval = 0
         self._in_flight: deque[Datagram] = deque()
@@ -115,6 +119,12 @@ class RadioChannel:
         self._closed = True
         self._in_flight.clear()
         self._scheduler.clear()
+        self._repeats.clear()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything has not been sent yet, or is to be sent again: nothing of that is lost."""
+        return bool(self._scheduler) or bool(self._repeats)
 
     @property
     def stats(self) -> RadioStats:
@@ -143,7 +153,7 @@ class RadioChannel:
 
     def _run_before(self, interval: int) -> None:
         """Let all intervals before this one pass."""
-        while self._scheduler and self._next_interval < interval:
+        while self.busy and self._next_interval < interval:
             self._run(self._next_interval)
             self._next_interval += 1
         self._next_interval = max(self._next_interval, interval)
@@ -151,36 +161,43 @@ class RadioChannel:
     def _run(self, interval: int) -> None:
         start_s = interval * self._tti_s
         self._drops.add("queue", self._scheduler.drop_late(start_s))
-        blocks = list(self._scheduler.blocks(self._air.data_uses(interval), self._report_db(interval)))
-        if not blocks:
+        report_db = self._report_db(interval)
+        if report_db is not None and report_db < _HOPELESS_DB:
+            return
+        uses = self._air.data_uses(interval)
+        processes = self._repeats.due(interval, uses)
+        left = uses - sum(process.block.uses for process in processes)
+        blocks = self._scheduler.blocks(left, report_db, uses)
+        processes += [self._repeats.begin(block) for block in blocks]
+        if not processes:
             return
         self._uses["pilots"] += self._air.pilot_uses(interval)
+        for process, payload in zip(processes, self._transmit(interval, processes), strict=True):
+            self._book(process.block, payload is not None)
+            if not self._repeats.judge(process, payload, interval):
+                self._give_up(process.block)
         arrival_s = start_s + self._tti_s + self._spec.delay_ms / 1000
-        for block, payload in zip(blocks, self._transmit(interval, blocks), strict=True):
-            self._book(block, payload is not None)
+        for payload in self._repeats.released():
             self._take_in(payload, arrival_s)
 
     def _report_db(self, interval: int) -> float | None:
         """The newest SNR report that the sender has when an interval begins, None before the first."""
-        about = interval - 1 - ceil(self._spec.report_delay_ms / self._spec.tti_ms - _ROUNDING)
+        about = interval - self._spec.report_age
         if about < 0 or self._spec.mcs != "adaptive":
             return None
         error_db = self._dice.generator(Stream.REPORT, about).standard_normal() * self._spec.report_noise_db
         return self._air.snr_db(about) + float(error_db)
 
-    def _transmit(self, interval: int, blocks: Sequence[Block]) -> list[bytes | None]:
+    def _transmit(self, interval: int, processes: Sequence[Process]) -> list[bytes | None]:
         """What the receiver gets of each block."""
-        codes = [block_code(block.mcs, block.uses) for block in blocks]
         symbols = np.zeros(self._air.data_uses(interval), np.complex64)
-        ends = np.cumsum([block.uses for block in blocks])
-        places = [slice(end - block.uses, end) for end, block in zip(ends, blocks, strict=True)]
-        for place, code, block in zip(places, codes, blocks, strict=True):
-            symbols[place] = code.encode([block.payload])[0]
+        ends = np.cumsum([process.block.uses for process in processes])
+        places = [slice(end - p.block.uses, end) for end, p in zip(ends, processes, strict=True)]
+        for place, process in zip(places, processes, strict=True):
+            block = process.block
+            symbols[place] = block_code(block.mcs, block.uses).encode([block.payload])[0]
         heard = self._air.carry(interval, symbols)
-        return [
-            code.decode(heard.symbols[None, place], heard.noise[None, place])[0]
-            for place, code in zip(places, codes, strict=True)
-        ]
+        return [process.decode(heard, place) for place, process in zip(places, processes, strict=True)]
 
     def _book(self, block: Block, good: bool) -> None:
         self._blocks[block.mcs.name, good] += 1
@@ -190,12 +207,15 @@ class RadioChannel:
             share = left * size // left_bytes
             self._uses[entry.traffic.value] += share
             left, left_bytes = left - share, left_bytes - size
-            if not good and not entry.lost:
+
+    def _give_up(self, block: Block) -> None:
+        for entry, _ in block.content:
+            if not entry.lost:
                 entry.lost = True
                 self._drops.add("radio")
 
-    def _take_in(self, payload: bytes | None, arrival_s: float) -> None:
-        for segment in parse_block(payload or b""):
+    def _take_in(self, payload: bytes, arrival_s: float) -> None:
+        for segment in parse_block(payload):
             datagram = self._joiner.push(segment)
             if datagram is None:
                 continue

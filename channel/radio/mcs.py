@@ -4,6 +4,9 @@
 
 The thresholds are measured, not assumed: `python -m channel.radio.thresholds` sends blocks through this very
 coder over AWGN and writes `thresholds.json`. SNR is Es/N0 in dB, one "use" is one complex channel symbol.
+
+Below rate 1/5, the lowest of base graph 2, the coded bits are sent again, as 5G's rate matching does once its
+circular buffer is used up (TS 38.212, 5.4.2.1).
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ import numpy as np
 from channel.traffic import Traffic
 
 McsName = Literal[
+    "qpsk-1/10",
+    "qpsk-1/5",
     "qpsk-1/3",
     "qpsk-1/2",
     "qpsk-3/4",
@@ -33,6 +38,12 @@ McsName = Literal[
 ]
 MCS_NAMES: tuple[McsName, ...] = get_args(McsName)
 _BITS_PER_SYMBOL = {"qpsk": 2, "16qam": 4, "64qam": 6}
+
+CRC_BITS = 24
+_MAX_BITS = 8448
+_MAX_BITS_SMALL_GRAPH = 3840
+"""Largest information blocks of the two base graphs; the larger graph has no rate below 1/3, which the
+rounding down of whole bytes would give `qpsk-1/3`."""
 
 THRESHOLDS_FILE = "thresholds.json"
 REFERENCE_USES = 480
@@ -53,8 +64,8 @@ class Mcs:
     """One scheme.
 
     bits_per_symbol : of its QAM
-    code_rate : of the LDPC code; CRC bits count as information
-    thresholds : measured over AWGN, by rising block length
+    code_rate : information bits in a bit sent; CRC bits count as information
+    thresholds : measured over AWGN, by rising block length; none for a scheme that is yet to be measured
     """
 
     name: McsName
@@ -81,7 +92,7 @@ class Mcs:
 def _load_table() -> tuple[Mcs, ...]:
     text = files("channel.radio").joinpath(THRESHOLDS_FILE).read_text(encoding="utf-8")
     measured = json.loads(text)["thresholds"]
-    return tuple(_mcs(name, measured[name]) for name in MCS_NAMES)
+    return tuple(_mcs(name, measured.get(name, [])) for name in MCS_NAMES)
 
 
 def _mcs(name: McsName, rows: list[Mapping[str, float]]) -> Mcs:
@@ -97,6 +108,24 @@ MCS_TABLE: tuple[Mcs, ...] = _load_table()
 def mcs_named(name: McsName) -> Mcs:
     """The scheme of that name."""
     return MCS_TABLE[MCS_NAMES.index(name)]
+
+
+def block_bytes(mcs: Mcs, uses: int) -> int:
+    """Bytes that one block of `uses` channel uses carries, without its CRC; may be below zero."""
+    bits = uses * mcs.bits_per_symbol * mcs.code_rate.numerator // mcs.code_rate.denominator
+    return (bits - CRC_BITS) // 8
+
+
+def block_uses(mcs: Mcs, size_bytes: int) -> int:
+    """Channel uses of the shortest block that carries so many bytes."""
+    bits = 8 * size_bytes + CRC_BITS
+    return -(-bits * mcs.code_rate.denominator // (mcs.code_rate.numerator * mcs.bits_per_symbol))
+
+
+def longest_block_uses(mcs: Mcs) -> int:
+    """Channel uses of the longest block that the code has for a scheme."""
+    limit = _MAX_BITS if mcs.code_rate > 0.4 else _MAX_BITS_SMALL_GRAPH
+    return limit * mcs.code_rate.denominator // (mcs.code_rate.numerator * mcs.bits_per_symbol)
 
 
 def choose_mcs(target_db: float, uses_of: Callable[[Mcs], int]) -> Mcs:

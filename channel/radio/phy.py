@@ -5,6 +5,8 @@
     symbols, noise variance -> soft demapping -> LDPC decoding -> CRC -> bytes, or None for an erasure
 
 Decoding is flooding belief propagation. It stops when the CRC holds, and gives up after 20 iterations.
+What a scheme sends beyond rate 1/5 are the coded bits once more, from the first; the receiver adds up what it
+hears of each.
 """
 
 from __future__ import annotations
@@ -18,33 +20,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from channel.radio.library import DEVICE, sionna_phy
-from channel.radio.mcs import Mcs
+from channel.radio.mcs import CRC_BITS, Mcs, block_bytes, longest_block_uses
 
 Symbols = NDArray[np.complex64]
 Variances = NDArray[np.float32]
 Bits = NDArray[np.float32]
 
-CRC_BITS = 24
 ITERATIONS = (4, 6, 10)
 """Decoder iterations before each look at the CRC, 20 in all."""
 
-_MAX_BITS = 8448
-_MAX_BITS_BELOW_1_3 = 3840
-"""Largest information blocks of the two base graphs; the larger graph has no rate below 1/3, which the
-rounding down of whole bytes would give `qpsk-1/3`."""
+_MOST_BITS_SENT = 5
+"""For each information bit, before coded bits are sent again: the lowest rate of the code is 1/5."""
 
 _KEPT_CODES = 256
-
-
-def block_bytes(mcs: Mcs, uses: int) -> int:
-    """Bytes that one block of `uses` channel uses carries, without its CRC; may be below zero."""
-    return (int(uses * mcs.bits_per_use) - CRC_BITS) // 8
-
-
-def longest_block_uses(mcs: Mcs) -> int:
-    """Channel uses of the longest block that the code has for a scheme."""
-    limit = _MAX_BITS if mcs.code_rate > 0.4 else _MAX_BITS_BELOW_1_3
-    return int(limit / mcs.bits_per_use)
 
 
 class Modem:
@@ -70,20 +58,27 @@ class Modem:
 
 
 class CodedModem:
-    """`k` information bits to `n` coded bits to symbols, and back, without any check."""
+    """`k` information bits to `n` bits sent to symbols, and back, without any check."""
 
     def __init__(self, k: int, n: int, bits_per_symbol: int) -> None:
         ldpc = sionna_phy("fec.ldpc")
+        self._length = min(n, _MOST_BITS_SENT * k // bits_per_symbol * bits_per_symbol)
+        self._sent = torch.arange(n) % self._length
         self.modem = Modem(bits_per_symbol)
-        self._encoder = ldpc.LDPC5GEncoder(k, n, bits_per_symbol, device=DEVICE, check_input=False)
+        self._encoder = ldpc.LDPC5GEncoder(k, self._length, bits_per_symbol, device=DEVICE, check_input=False)
         self._decoder = ldpc.LDPC5GDecoder(self._encoder, return_state=True, device=DEVICE)
 
     def symbols(self, bits: Tensor) -> Symbols:
         """[B, k] bits to [B, n / bits_per_symbol] symbols."""
-        return self.modem.symbols(self._encoder(bits))
+        return self.modem.symbols(self._encoder(bits)[:, self._sent])
+
+    def logits(self, symbols: Symbols, noise: Variances) -> Tensor:
+        """log p(1)/p(0) of every coded bit, [B, length of the code], from symbols in noise, both [B, uses]."""
+        heard = self.modem.logits(symbols, noise)
+        return torch.zeros(len(heard), self._length).index_add_(1, self._sent, heard)
 
     def decode(self, logits: Tensor, iterations: int, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(bits [B, k], decoder's state) after so many more iterations on `logits` [B, n]."""
+        """(bits [B, k], decoder's state) after so many more iterations on `logits`."""
         bits, state = self._decoder(logits, num_iter=iterations, msg_v2c=state)
         return bits, state
 
@@ -116,7 +111,7 @@ class BlockCode:
         symbols : [B, uses] complex64, equalised
         noise : [B, uses] float32, variance of what is left of the noise in each
         """
-        logits = self._coded.modem.logits(symbols, noise)
+        logits = self._coded.logits(symbols, noise)
         decoded: list[bytes | None] = [None] * len(logits)
         open_blocks, state = torch.arange(len(logits)), None
         for iterations in ITERATIONS:

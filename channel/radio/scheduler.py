@@ -1,19 +1,26 @@
 """What is sent in a transmission interval: the queue, and the blocks that its head fills.
 
-Most urgent first, then first come first served. A block is as long as what needs its protection; whatever
-else is next in the queue and needs no more fills it up.
+First come, first served: the packetiser has sorted by urgency, and whoever overtakes leaves a gap in the numbers of the
+datagrams, which the receiver takes for a loss. A block is as long as what needs its protection; whatever else is next
+in the queue and needs no more fills it up.
 """
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
-from types import MappingProxyType
 
-from channel.radio.mcs import PROTECTION, Mcs, McsPolicy
-from channel.radio.phy import block_bytes, longest_block_uses
+from channel.radio.mcs import (
+    MCS_TABLE,
+    PROTECTION,
+    Mcs,
+    McsPolicy,
+    block_bytes,
+    block_uses,
+    longest_block_uses,
+)
 from channel.radio.segments import HEADER_BYTES, MIN_PIECE_BYTES, NUMBERS, Outgoing
 from channel.traffic import Traffic
 
@@ -22,10 +29,6 @@ MAX_QUEUED = NUMBERS // 4
 
 BLOCK_USES = tuple(12 * step << octave for octave in range(10) for step in (4, 5, 6, 7))
 """Lengths of blocks that do not fill an interval: a few, so that few codes have to be built."""
-
-_URGENCY: Mapping[Traffic, int] = MappingProxyType(
-    {Traffic.CONFIG: 0, Traffic.KEY: 1, Traffic.FRAME: 1, Traffic.RESIDUAL: 2, Traffic.ANCHOR: 3}
-)
 
 
 @dataclass(slots=True)
@@ -39,11 +42,6 @@ class Queued:
     traffic: Traffic
     since_s: float
     lost: bool = False
-
-    @property
-    def rank(self) -> tuple[int, int]:
-        """Its place in the queue."""
-        return _URGENCY[self.traffic], self.outgoing.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +59,18 @@ class Block:
 
 
 def fit_uses(mcs: Mcs, size_bytes: int, available: int) -> int:
-    """Channel uses of a block for so many bytes, or of the longest that there is; 0 when none is long enough."""
+    """Channel uses of a block for so many bytes of segments, or of the longest that there is; 0 when none is long
+    enough for a part of them."""
     limit = min(available, longest_block_uses(mcs))
-    lengths = takewhile(lambda uses: uses <= limit, BLOCK_USES)
-    whole = next((uses for uses in lengths if block_bytes(mcs, uses) >= size_bytes), limit)
-    return whole if block_bytes(mcs, whole) >= HEADER_BYTES + min(size_bytes, MIN_PIECE_BYTES) else 0
+    lengths = BLOCK_USES[bisect_left(BLOCK_USES, block_uses(mcs, size_bytes)) :]
+    whole = min((limit, *lengths[:1]))
+    return whole if block_bytes(mcs, whole) >= min(size_bytes, HEADER_BYTES + MIN_PIECE_BYTES) else 0
+
+
+def _that_fits(mcs: Mcs, size_bytes: int, interval_uses: int) -> Mcs:
+    """This scheme, or the next faster one of which an empty interval holds a block."""
+    faster = MCS_TABLE[MCS_TABLE.index(mcs) :]
+    return next((each for each in faster if fit_uses(each, size_bytes, interval_uses)), mcs)
 
 
 class Scheduler:
@@ -86,7 +91,7 @@ class Scheduler:
         """Queue a datagram; False when the queue is full."""
         if len(self._queue) >= MAX_QUEUED:
             return False
-        insort(self._queue, Queued(Outgoing(number, data), traffic, now_s), key=lambda entry: entry.rank)
+        self._queue.append(Queued(Outgoing(number, data), traffic, now_s))
         return True
 
     def clear(self) -> None:
@@ -103,13 +108,16 @@ class Scheduler:
         dropped, self._queue = len(self._queue) - len(kept), kept
         return dropped
 
-    def blocks(self, uses: int, report_db: float | None) -> Iterator[Block]:
-        """The blocks of an interval of `uses` channel uses."""
-        while self._queue and (block := self._next_block(uses, report_db)) is not None:
-            uses -= block.uses
+    def blocks(
+        self, available: int, report_db: float | None, interval_uses: int | None = None
+    ) -> Iterator[Block]:
+        """The blocks for what is left of an interval, `available` of its `interval_uses` channel uses (or all)."""
+        whole = available if interval_uses is None else interval_uses
+        while self._queue and (block := self._next_block(available, whole, report_db)) is not None:
+            available -= block.uses
             yield block
 
-    def _next_block(self, available: int, report_db: float | None) -> Block | None:
+    def _next_block(self, available: int, interval_uses: int, report_db: float | None) -> Block | None:
         head = self._queue[0]
         need = PROTECTION[head.traffic]
         company = list(takewhile(lambda entry: PROTECTION[entry.traffic] <= need, self._queue))
@@ -119,6 +127,7 @@ class Scheduler:
         mcs = self._policy.choose(
             head.traffic, report_db, lambda mcs: max(1, fit_uses(mcs, size_bytes, available))
         )
+        mcs = _that_fits(mcs, size_bytes, interval_uses)
         uses = fit_uses(mcs, size_bytes, available)
         return self._fill(mcs, uses, company) if uses else None
 

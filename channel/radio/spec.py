@@ -9,24 +9,27 @@ The mean SNR is all that a channel must have.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from channel.radio.mcs import McsName
+from channel.radio.mcs import McsName, block_uses, mcs_named
+from channel.radio.segments import HEADER_BYTES, MIN_PIECE_BYTES
 
 TdlKind = Literal["tdl-a", "tdl-b", "tdl-c"]
 TDL_KINDS: tuple[TdlKind, ...] = get_args(TdlKind)
 NoiseKnowledge = Literal["known", "estimated"]
 MIN_INTERVAL_USES = 120
-"""Fewer channel uses in an interval could not hold a block of every scheme with its headers and pilots."""
+"""With fewer channel uses in an interval even fast schemes could be left without room for a block beside pilots."""
 
 
 class RadioSettings(BaseModel):
     """What all radio channels have.
 
     snr_db : mean Es/N0 at the receiver
-    mcs : the scheme of ordinary frames, or `adaptive` to follow the receiver's reports
+    mcs : the scheme of ordinary frames, or `adaptive` to follow the receiver's reports; what an interval is too
+        short for is sent with the most robust scheme that it has room for
     uses_per_s : complex channel uses a second, shared by everything that is sent one way. 96 000 carry twice
         24 kbit/s even with `qpsk-1/3`, which key pictures need; at 512x512 and 25 frames/s they are a CBR of 1/205
     tti_ms : transmission interval
@@ -35,6 +38,7 @@ class RadioSettings(BaseModel):
     report_delay_ms : age of the receiver's SNR report when the sender can use it, beyond the interval it is about
     report_noise_db : standard deviation of the report's error
     margin_db : how far above its threshold a scheme must be reported to be used by `adaptive`
+    harq : how often a block that failed is sent again, to be combined with what was heard of it before
     protect_db : how much more robust configuration, guide keys and anchors are sent than frames;
         residuals are sent half as much less robust
     """
@@ -50,6 +54,7 @@ class RadioSettings(BaseModel):
     report_delay_ms: float = Field(10, ge=0, le=60_000)
     report_noise_db: float = Field(0.5, ge=0, le=20)
     margin_db: float = Field(1, ge=0, le=20)
+    harq: int = Field(8, ge=0, le=15)
     protect_db: float = Field(2, ge=0, le=20)
 
     @model_validator(mode="after")
@@ -60,7 +65,19 @@ class RadioSettings(BaseModel):
                 f"uses_per_s={self.uses_per_s:g} with tti_ms={self.tti_ms:g} is {uses:.0f} uses in an interval: "
                 f"at least {MIN_INTERVAL_USES} are needed"
             )
+        if self.mcs != "adaptive":
+            least = block_uses(mcs_named(self.mcs), HEADER_BYTES + MIN_PIECE_BYTES)
+            if uses < least:
+                raise ValueError(
+                    f"mcs={self.mcs} has no block shorter than {least} uses, and an interval has {uses:.0f}: raise "
+                    f"uses_per_s or tti_ms, or take a faster scheme"
+                )
         return self
+
+    @property
+    def report_age(self) -> int:
+        """How many intervals before the one that uses it the newest report is about."""
+        return 1 + ceil(self.report_delay_ms / self.tti_ms - 1e-6)
 
 
 class AwgnSpec(RadioSettings):

@@ -1,18 +1,21 @@
-"""`python -m channel.radio.thresholds`: measures what `mcs.py` takes for given, and checks the coder.
+"""`python -m channel.radio.thresholds [SCHEME ...]`: measures what `mcs.py` takes for given, and checks the coder.
 
     every scheme x block length: SNR upwards until fewer than 1 block in 100 fails -> thresholds.json
     every published curve of `references.py`: SNR for a BLER of 0.01 here and there
 
-Rates between two measured SNRs are interpolated in the logarithm. About half an hour on one core.
+Only the schemes named, if any are: the file keeps its rows of the others. Rates between two measured SNRs are
+interpolated in the logarithm. About half an hour on one core for all schemes.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -21,11 +24,15 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from channel.radio.mcs import MCS_NAMES, MCS_TABLE, THRESHOLDS_FILE, Mcs
-from channel.radio.phy import BlockCode, CodedModem, Symbols, Variances
+from channel.radio.mcs import MCS_NAMES, THRESHOLDS_FILE, Mcs, McsName, block_bytes, mcs_named
+from channel.radio.phy import ITERATIONS, BlockCode, CodedModem, Symbols, Variances
 from channel.radio.references import REFERENCES, TOLERANCE_DB, Reference
+from channel.radio.segments import HEADER_BYTES
 
-BLOCK_USES = (120, 240, 480)
+BLOCK_USES = (120, 240, 480, 960, 1920)
+LENGTHS = 3
+"""Measured of each scheme: the shortest of these that hold a segment."""
+
 STEP_DB = 0.2
 BATCH = 50
 ENOUGH_ERRORS = 60
@@ -35,6 +42,9 @@ TARGETS = (1e-1, 1e-2)
 
 Failures = Callable[[float, int], int]
 """(SNR in dB, number of blocks) to how many of so many blocks fail."""
+
+Rows = list[dict[str, object]]
+"""Of one scheme, by block length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +90,8 @@ def reference_failures(k: int, n: int, generator: np.random.Generator) -> Failur
     def failures(snr_db: float, blocks: int) -> int:
         bits: NDArray[np.float32] = generator.integers(0, 2, (blocks, k)).astype(np.float32)
         sent = torch.from_numpy(bits)
-        logits = coded.modem.logits(*awgn(coded.symbols(sent), snr_db, generator))
-        return int((coded.decode(logits, 20)[0] != sent).any(dim=1).sum())
+        logits = coded.logits(*awgn(coded.symbols(sent), snr_db, generator))
+        return int((coded.decode(logits, sum(ITERATIONS))[0] != sent).any(dim=1).sum())
 
     return failures
 
@@ -117,23 +127,33 @@ def snr_at(points: Sequence[Point], bler: float) -> float:
     return float(np.interp(-np.log10(bler), -np.log10(rates), snr_db))
 
 
-def measure_thresholds(bar: Progress) -> dict[str, list[dict[str, object]]]:
+def measured_lengths(mcs: Mcs) -> tuple[int, ...]:
+    """Channel uses of the blocks with which a scheme is measured."""
+    return tuple(uses for uses in BLOCK_USES if block_bytes(mcs, uses) > HEADER_BYTES)[:LENGTHS]
+
+
+def measure_thresholds(names: Sequence[McsName], bar: Progress) -> dict[str, Rows]:
     """Rows of `thresholds.json`, by scheme."""
-    rows: dict[str, list[dict[str, object]]] = {name: [] for name in MCS_NAMES}
-    task = bar.add_task("thresholds", total=len(MCS_TABLE) * len(BLOCK_USES))
-    for mcs in MCS_TABLE:
-        for uses in BLOCK_USES:
-            generator = np.random.default_rng([SEED, uses, MCS_NAMES.index(mcs.name)])
-            failures = block_failures(mcs, uses, generator)
-            points = list(measure_curve(failures, mcs.threshold_db(uses) - 1.0))
-            at_1e1, at_1e2 = (round(snr_at(points, target), 2) for target in TARGETS)
-            row = {"uses": uses, "bler_1e-1": at_1e1, "bler_1e-2": at_1e2}
-            rows[mcs.name].append({**row, "points": [list(asdict(point).values()) for point in points]})
-            bar.console.print(
-                f"{mcs.name:10} {uses:4} uses: {at_1e1:6.2f} dB at 0.1, {at_1e2:6.2f} dB at 0.01"
-            )
+    task = bar.add_task("thresholds", total=len(names) * LENGTHS)
+    rows: dict[str, Rows] = {name: [] for name in names}
+    for name in names:
+        for uses in measured_lengths(mcs_named(name)):
+            row = measure_row(mcs_named(name), uses)
+            rows[name].append(row)
+            at_1e1, at_1e2 = row["bler_1e-1"], row["bler_1e-2"]
+            bar.console.print(f"{name:10} {uses:4} uses: {at_1e1:6.2f} dB at 0.1, {at_1e2:6.2f} dB at 0.01")
             bar.advance(task)
     return rows
+
+
+def measure_row(mcs: Mcs, uses: int) -> dict[str, object]:
+    """Thresholds of a scheme at one length, and the curve that they are from."""
+    generator = np.random.default_rng([SEED, uses, crc32(mcs.name.encode())])
+    capacity_db = 10 * np.log10(2 ** float(mcs.bits_per_use) - 1)
+    points = list(measure_curve(block_failures(mcs, uses, generator), capacity_db + 1.0))
+    at_1e1, at_1e2 = (round(snr_at(points, target), 2) for target in TARGETS)
+    curve = [list(asdict(point).values()) for point in points]
+    return {"uses": uses, "bler_1e-1": at_1e1, "bler_1e-2": at_1e2, "points": curve}
 
 
 def check_references(bar: Progress) -> Table:
@@ -159,19 +179,36 @@ def measure_reference(reference: Reference) -> float:
     return snr_at(points, TARGETS[-1])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, check, print, and write the file beside this one."""
+    parser = argparse.ArgumentParser(
+        "python -m channel.radio.thresholds", description="Measure thresholds.json."
+    )
+    parser.add_argument(
+        "schemes", nargs="*", metavar="SCHEME", help=f"{', '.join(MCS_NAMES)}; all by default"
+    )
+    named = parser.parse_args(arguments).schemes
+    if unknown := sorted(set(named) - set(MCS_NAMES)):
+        parser.error(f"unknown schemes: {', '.join(unknown)}; known: {', '.join(MCS_NAMES)}")
     console = Console(stderr=True)
     torch.set_num_threads(1)  # blocks are too small to share
     with Progress(console=console) as bar:
-        console.print(check_references(bar))
-        rows = measure_thresholds(bar)
-    made_by = f"python -m channel.radio.thresholds, sionna-no-rt {version('sionna-no-rt')}"
-    Path(__file__).with_name(THRESHOLDS_FILE).write_text(as_text(made_by, rows), encoding="utf-8")
+        if not named:
+            console.print(check_references(bar))
+        rows = measure_thresholds([name for name in MCS_NAMES if name in named or not named], bar)
+    path = Path(__file__).with_name(THRESHOLDS_FILE)
+    path.write_text(as_text(merged(rows, path.read_text(encoding="utf-8"))), encoding="utf-8")
 
 
-def as_text(made_by: str, rows: dict[str, list[dict[str, object]]]) -> str:
+def merged(rows: dict[str, Rows], text: str) -> dict[str, Rows]:
+    """These rows, and those of other schemes from an earlier file, slowest scheme first."""
+    known = {**json.loads(text)["thresholds"], **rows}
+    return {name: known[name] for name in MCS_NAMES if name in known}
+
+
+def as_text(rows: dict[str, Rows]) -> str:
     """`thresholds.json` with one line for each scheme and length."""
+    made_by = f"python -m channel.radio.thresholds, sionna-no-rt {version('sionna-no-rt')}"
     what = "SNR (Es/N0, dB) for block error rates of 0.1 and 0.01 over AWGN; points: SNR, blocks, errors"
     head = json.dumps({"what": what, "made_by": made_by})[:-1]
     schemes = [

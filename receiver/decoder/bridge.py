@@ -65,6 +65,17 @@ def sigma(t: Tensor | float, u: Tensor) -> Tensor:
     return (u * (K_MAX - K_MIN) + K_MIN) * t
 
 
+def noisy_enough(u: Tensor, known: Tensor) -> Tensor:
+    """Unreliability raised to where sigma(1,u) is at least `known`, noise that is in the base picture already."""
+    return torch.maximum(u, ((known - K_MIN) / (K_MAX - K_MIN)).clamp(0.0, 1.0))
+
+
+def topped_up(eps: Tensor, u: Tensor, known: Tensor) -> Tensor:
+    """Unit noise weakened so that sigma(1,u) times it and `known`, independent of each other, make sigma(1,u) together:
+    channel noise is diffusion noise, and what the channel has added the bridge need not."""
+    return eps * (1 - (known / sigma(1.0, u)).square()).clamp(min=0.0).sqrt()
+
+
 def diffuse(x: Tensor, b: Tensor, t: Tensor | float, u: Tensor, eps: Tensor) -> Tensor:
     """z_t for a known x: where training starts from, and `b + sigma eps` at t = 1."""
     return torch.lerp(x, b, t) + sigma(t, u) * eps

@@ -39,6 +39,9 @@ _BASE, GUIDE, _PREVIOUS = slice(0, 6), slice(12, 18), slice(18, 24)
 UNITS = 128.0
 """Samples per unit of the network's range; also the sample that stands for 0."""
 
+DEAF = 32.0
+"""Analog noise at which the freshness is 0, sample steps."""
+
 _OLD_ANCHOR_S = 64.0
 """Anchor age at which its scalar reaches 1 (logarithmic)."""
 
@@ -54,7 +57,7 @@ class FrameFacts:
     guide_scale : 1, 2, 4 or 8
     guide_q : quantiser index of the guide, 0 (best)..255
     anchor_age_s : seconds since the frame that the anchor shows
-    freshness : 1 = state of this very frame, 0 = stale or concealed
+    freshness : 1 = state of this very frame, 0 = stale or concealed; analog noise lowers it (`DEAF`)
     """
 
     slot: int = 0
@@ -183,6 +186,17 @@ def assemble(observation: Observation, dtype: torch.dtype) -> Conditions:
     unreliability = (1 - trusted).mul_(1 - arrived).mul_(severity)
     labels, scalars = observation.labels.long(), observation.scalars.to(dtype)
     return Conditions(stem, base, contrast, trusted, unreliability, arrived, labels, scalars)
+
+
+def known_noise(composition: Composition, reference: Tensor) -> Tensor | None:
+    """Deviation of the noise that an analog link left in the base picture, in units, None where there was no such link.
+
+    reference : [N,6,h,w], for shape, dtype and device
+    """
+    if composition.noise is None:
+        return None
+    steps = torch.from_numpy(composition.noise / np.float32(UNITS)).to(reference.device, reference.dtype)
+    return _enlarge(steps[None], 4).permute(0, 3, 1, 2)
 
 
 def coarser(observation: Observation, level: int) -> Observation:

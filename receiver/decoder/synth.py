@@ -34,6 +34,7 @@ from receiver.decoder.conditions import (
     assemble,
     coarser,
     forgetful,
+    known_noise,
     observe,
     pack,
     to_samples,
@@ -194,13 +195,17 @@ class BridgeSynthesizer:
         if memory is not None and settings.moving:
             memory = moved(memory, motion_since(memory, small))
         conditions = self._conditions(composition, facts, memory)
-        noise = self._noise(conditions, facts, memory)
+        noise = eps = self._noise(conditions, facts, memory)
+        sent_noise = known_noise(composition, conditions.base)
+        if sent_noise is not None:
+            u = bridge.noisy_enough(conditions.unreliability, sent_noise)
+            conditions, eps = conditions._replace(unreliability=u), bridge.topped_up(noise, u, sent_noise)
         known, start = None, 1.0
         if memory is not None and settings.reuse:
             start = bridge.switch_time(change, float(conditions.unreliability.mean()))
             known = self._units(memory.shown) if start < 1 else None
         sampled = run_bridge(
-            self._model, conditions, steps, facts, should_stop, self._correction, noise=noise, known=known,
+            self._model, conditions, steps, facts, should_stop, self._correction, noise=eps, known=known,
             start=start, temporal_guidance=settings.temporal_guidance if memory is not None else 1.0,
         )  # fmt: skip
         if sampled is None:
@@ -208,7 +213,10 @@ class BridgeSynthesizer:
             return Painted(composition.base, None, 0)
         picture = unpack(to_samples(sampled.prediction.x)[0].cpu().numpy())
         self._memory = Memory(picture, small, noise)
-        return Painted(picture, uncertainty_of(sampled.prediction.log_variance), sampled.steps_done)
+        uncertainty = uncertainty_of(sampled.prediction.log_variance)
+        if composition.noise is not None:
+            uncertainty = with_noise(uncertainty, composition.noise)
+        return Painted(picture, uncertainty, sampled.steps_done)
 
     def _conditions(self, composition: Composition, facts: FrameFacts, memory: Memory | None) -> Conditions:
         """What the network is shown, as far as the settings let it."""
@@ -306,6 +314,12 @@ def uncertainty_of(log_variance: Tensor) -> NDArray[np.uint8]:
     """[1,1,H/8,W/8] log variance -> [H/8,W/8] uint8 in quarter sample steps."""
     steps = torch.exp(0.5 * log_variance[0, 0].float()) * (UNITS * UNCERTAINTY_PER_LEVEL)
     return cast(NDArray[np.uint8], steps.round_().clamp_(0, 255).to(torch.uint8).cpu().numpy())
+
+
+def with_noise(uncertainty: NDArray[np.uint8], noise: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The map where an analog link left noise of known size, [H/8,W/8] in sample steps: never less than that, for the
+    network is told its mean over the picture alone."""
+    return np.maximum(uncertainty, np.clip(np.rint(noise * UNCERTAINTY_PER_LEVEL), 0, 255)).astype(np.uint8)
 
 
 def load_model(name_or_path: str) -> TinyBridge:

@@ -25,8 +25,8 @@ from benchmarks.ablation_runs import (
     share_within,
 )
 from benchmarks.files import encode_file
+from benchmarks.plans import Clip
 from benchmarks.rd_clip import ClipFacts
-from benchmarks.rd_plan import Clip
 from benchmarks.rd_quality import Metrics, Quality
 from common.config import load_config
 from common.errors import ConfigError, SourceError

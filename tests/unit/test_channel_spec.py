@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channel.analog_spec import AnalogSpec
+from channel.radio.mcs import MCS_NAMES
 from channel.radio.spec import AwgnSpec, RayleighSpec, TdlSpec
 from channel.spec import CleanSpec, Outage, PacketSpec, TraceSpec, parse_channel
 from common.errors import ConfigError
@@ -71,12 +73,20 @@ def test_several_outages() -> None:
         ("awgn:snr_db=7,mcs=qpsk-2/3", "unknown `qpsk-2/3`; did you mean `qpsk-"),
         ("awgn:snr_db=7,doppler_hz=3", "no setting `doppler_hz`"),
         ("awgn:snr_db=7,uses_per_s=5000", "at least 120 are needed"),
+        ("awgn:snr_db=7,uses_per_s=43000,mcs=qpsk-1/10", "no block shorter than 440 uses"),
         ("rayleigh:snr_db=7,noise=unknown", "did you mean `known`"),
         ("rayleigh:snr_db=7,pilots=1.5", "integer"),
         ("rayleigh:snr_db=7,noise=estimated", "needs pilots=2 or more"),
         ("tdl-d:snr_db=7", "did you mean `tdl-c`"),
         ("tdl-a:snr_db=7,coherence_ms=5", "no setting `coherence_ms`"),
-        ("analog:snr_db=7", "clean, packet and trace"),
+        ("analog", "snr_db Field required"),
+        ("analog:snr=7", "did you mean `snr_db`"),
+        ("analog:snr_db=7,kind=awgn", "no setting `kind`"),
+        ("analog:snr_db=7,fading=raleigh", "unknown `raleigh`; did you mean `rayleigh`"),
+        ("analog:snr_db=7,mcs=qpsk-2/3", "unknown `qpsk-2/3`; did you mean `qpsk-"),
+        ("analog:snr_db=7,mcs=adaptive", "analog"),
+        ("analog:snr_db=7,digital_share=1", "less than or equal to 0.9"),
+        ("analog:snr_db=7,loss=2", "less than or equal to 1"),
     ],
 )
 def test_mistakes_get_one_clear_line(text: str, message: str) -> None:
@@ -84,6 +94,13 @@ def test_mistakes_get_one_clear_line(text: str, message: str) -> None:
         parse_channel(text)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_analog_channels() -> None:
+    assert parse_channel("analog:snr_db=7") == AnalogSpec(snr_db=7, mcs=MCS_NAMES[0])
+    assert parse_channel(
+        "analog:snr_db=-3,fading=rayleigh,coherence_ms=20,uses_per_s=48000,loss=0.1"
+    ) == AnalogSpec(snr_db=-3, fading="rayleigh", coherence_ms=20, uses_per_s=48_000, loss=0.1)
 
 
 def test_radio_channels() -> None:

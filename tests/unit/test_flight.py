@@ -62,4 +62,20 @@ def test_a_large_picture_may_take_as_long_as_the_rate_needs() -> None:
         made.sent(seq, 1200, 0.0)  # 0.4 s each at that rate
     assert made.reported(0, 0.3) == ()
     assert made.reported(0, 0.6) == ()
-    assert made.reported(0, 1.1) == (1, 2)
+    assert made.reported(0, 1.8) == (1, 2)
+
+
+def test_nothing_is_lost_while_the_queue_before_it_moves() -> None:
+    made = Flight(24_000)
+    for seq in range(5):
+        made.sent(seq, 600, 0.0)  # 0.2 s each at that rate, and the link takes twice as long
+    for seq in range(5):
+        assert made.reported(seq, 0.4 * (seq + 1)) == ()
+    assert not made.silent
+
+
+def test_a_link_that_still_holds_datagrams_is_not_judged() -> None:
+    made = flight(3)
+    assert made.reported(0, 0.1) == ()
+    assert made.reported(0, 9.0, patient=True) == ()
+    assert made.reported(0, 9.0) == (1, 2)

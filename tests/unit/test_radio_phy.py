@@ -11,8 +11,15 @@ from scipy.stats import norm
 pytest.importorskip("sionna.phy", reason="needs the extra `radio`: pip install 'semcast[radio]'")
 
 from channel.radio.fading import Air, Dice, RayleighAir, open_air
-from channel.radio.mcs import MCS_TABLE, Mcs, mcs_named
-from channel.radio.phy import BlockCode, Modem, block_bytes, block_code, longest_block_uses
+from channel.radio.mcs import (
+    MCS_TABLE,
+    Mcs,
+    block_bytes,
+    block_uses,
+    longest_block_uses,
+    mcs_named,
+)
+from channel.radio.phy import BlockCode, Modem, block_code
 from channel.radio.references import REFERENCES, TOLERANCE_DB, Reference
 from channel.radio.spec import AwgnSpec, RayleighSpec
 from channel.radio.thresholds import awgn, reference_failures
@@ -87,7 +94,8 @@ def test_block_error_rate_is_that_of_published_5g_ldpc(
 @pytest.mark.parametrize("mcs", MCS_TABLE, ids=lambda mcs: mcs.name)
 def test_blocks_come_through_well_above_the_threshold(mcs: Mcs) -> None:
     generator = np.random.default_rng(2)
-    for uses in (120, 333):
+    shortest = block_uses(mcs, 2)
+    for uses in (shortest, shortest + 213):
         code = block_code(mcs, uses)
         assert code.payload_bytes == block_bytes(mcs, uses)
         payloads = [generator.bytes(code.payload_bytes) for _ in range(3)]
@@ -128,6 +136,24 @@ def test_the_same_symbols_decode_the_same_alone_and_together() -> None:
     symbols, noise = awgn(code.encode(payloads), mcs_named("16qam-1/2").threshold_db(120, "1e-1"), generator)
     alone = [code.decode(symbols[[row]], noise[[row]])[0] for row in range(10)]
     assert code.decode(symbols, noise) == alone
+
+
+def test_the_most_robust_scheme_sends_its_coded_bits_twice() -> None:
+    symbols = block_code(mcs_named("qpsk-1/10"), 480).encode([bytes(range(9))])[0]
+    assert np.array_equal(symbols[:240], symbols[240:])
+    single = block_code(mcs_named("qpsk-1/5"), 240).encode([bytes(range(9))])[0]
+    assert np.array_equal(symbols[:240], single)
+
+
+@pytest.mark.parametrize("uses", [441, 455, 479, 1923])
+def test_any_length_of_a_low_rate_has_a_code(uses: int) -> None:
+    """Whole bytes lower the rate, which the code has none of below 1/5: the rest is repetition."""
+    for mcs in MCS_TABLE[:2]:
+        payload = bytes(block_bytes(mcs, uses))
+        code, generator = BlockCode(mcs, uses), np.random.default_rng(5)
+        assert code.decode(*awgn(code.encode([payload]), mcs.threshold_db(uses) + 2.5, generator)) == [
+            payload
+        ]
 
 
 def test_lengths_without_a_code_are_refused() -> None:

@@ -6,8 +6,6 @@ import csv
 import dataclasses
 import json
 import math
-import os
-from concurrent.futures.process import BrokenProcessPool
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,19 +18,20 @@ from typer.testing import CliRunner
 from benchmarks import kept
 from benchmarks.files import encode_file
 from benchmarks.peers import X264, RdPoint
-from benchmarks.pool import as_done
-from benchmarks.rd import gather, nearest_rung, our_configs, run_all, run_rd, used_networks
+from benchmarks.plans import Clip, find_clips
+from benchmarks.rd import gather, nearest_rung, our_configs, run_rd, used_networks
 from benchmarks.rd_clip import ClipFacts, Material
 from benchmarks.rd_figures import compare, mean_systems, summarise
 from benchmarks.rd_model import ClipReport, ClipRuns, RdReport
 from benchmarks.rd_page import render_rd
-from benchmarks.rd_plan import BUILTIN, QUICK, Clip, Level, RdPlan, find_clips, load_plan
+from benchmarks.rd_plan import BUILTIN, QUICK, Level, RdPlan, load_plan
 from benchmarks.rd_quality import Judge, Metrics, Quality
 from benchmarks.rd_report import csv_text
 from benchmarks.rd_requirements import requirements
 from benchmarks.rd_runs import OurPoint, OurRun, PeerRun, PictureRun, Run, stored
 from benchmarks.rd_sr import SuperResolution, alone
 from benchmarks.rd_tables import bd_table, rate_table
+from benchmarks.sweep import run_all
 from benchmarks.tables import Requirement
 from cli import app
 from common.config import load_config
@@ -187,43 +186,32 @@ def test_peers_are_given_the_same_pictures(clip: Path, tmp_path: Path) -> None:
 
 def test_what_is_done_is_not_done_again(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[Run] = [our_run(clip), PeerRun(material(clip), TWO_QUALITIES, 1, NO_VMAF)]
-    first = run_all(runs, tmp_path, 1, "test")
+    first = run_all(runs, tmp_path, 1, "test", stored)
     done: list[str] = []
     real = kept.carry_out
     monkeypatch.setattr(
-        "benchmarks.rd.carry_out", lambda run, out: (done.append(run.name), real(run, out))[1]
+        "benchmarks.sweep.carry_out", lambda run, out: (done.append(run.name), real(run, out))[1]
     )
-    assert run_all(runs, tmp_path, 1, "test") == first and not done
+    assert run_all(runs, tmp_path, 1, "test", stored) == first and not done
     next((tmp_path / "runs").glob("*x264*")).write_text("{")  # a half file of a killed run
-    assert run_all(runs, tmp_path, 1, "test") == first and done == ["pan.x264-1"]
+    assert run_all(runs, tmp_path, 1, "test", stored) == first and done == ["pan.x264-1"]
     next((tmp_path / "pictures").glob("*base*")).unlink()
-    assert run_all(runs, tmp_path, 1, "test") == first and done[1:] == ["pan.semcast-40k"]
+    assert run_all(runs, tmp_path, 1, "test", stored) == first and done[1:] == ["pan.semcast-40k"]
 
 
 def test_another_setting_is_another_run(clip: Path, tmp_path: Path) -> None:
     run = our_run(clip)
-    run_all([run], tmp_path, 1, "test")
+    run_all([run], tmp_path, 1, "test", stored)
     assert stored(run, tmp_path) is not None
     assert stored(our_run(clip, ("base",)), tmp_path) is None
     assert stored(dataclasses.replace(run, metrics=Metrics()), tmp_path) is None
     assert stored(our_run(clip, ("guide", "base"), "guide.scale=2"), tmp_path) is None
 
 
-def test_processes_find_the_same_as_one() -> None:
-    found = {task: result() for task, result in as_done(math.factorial, [3, 4, 5], 2)}
-    assert found == {task: result() for task, result in as_done(math.factorial, [3, 4, 5], 1)}
-    assert found == {3: 6, 4: 24, 5: 120}
-
-
-def test_a_process_that_ends_is_not_waited_for() -> None:
-    with pytest.raises(BrokenProcessPool):
-        [result() for _, result in as_done(os._exit, [3, 3], 2)]
-
-
 def test_a_clip_that_changed_meanwhile_is_noticed(clip: Path, tmp_path: Path) -> None:
     run = our_run(clip)
     peer = PeerRun(material(clip), TWO_QUALITIES, 1, NO_VMAF)
-    results = dict(run_all([run, peer], tmp_path, 1, "test"))
+    results = dict(run_all([run, peer], tmp_path, 1, "test", stored))
     other = results[peer].clip.model_copy(update={"samples": "other"})
     results[peer] = results[peer].model_copy(update={"clip": other})
     with pytest.raises(SourceError, match="pan gave other pictures"):
@@ -235,13 +223,13 @@ def test_a_run_that_fails_is_named(tmp_path: Path) -> None:
     broken.mkdir()
     (broken / "a.png").write_bytes(b"no picture")
     with pytest.raises(SemcastError, match=r"pan\.x264-1: "):
-        run_all([PeerRun(material(broken), TWO_QUALITIES, 1, NO_VMAF)], tmp_path, 1, "test")
+        run_all([PeerRun(material(broken), TWO_QUALITIES, 1, NO_VMAF)], tmp_path, 1, "test", stored)
 
 
 def test_what_cannot_be_written_is_said(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SinkError, match="--out"):
-        run_all([our_run(clip)], tmp_path / "file", 1, "test")
+        run_all([our_run(clip)], tmp_path / "file", 1, "test", stored)
 
 
 # --- the super-resolution peer
@@ -283,7 +271,7 @@ def test_super_resolution_remembers_nothing(network: Path) -> None:
 
 def test_the_level_sr_is_measured_and_shown(clip: Path, network: Path, tmp_path: Path) -> None:
     run = dataclasses.replace(our_run(clip, ("guide", "base", "sr")), sr_weights=str(network))
-    (found,) = run_all([run], tmp_path, 1, "test").values()
+    (found,) = run_all([run], tmp_path, 1, "test", stored).values()
     assert found.ours is not None
     assert found.ours.levels["sr"].psnr_yuv < found.ours.levels["guide"].psnr_yuv  # the weights are random
     assert [kept.name for kept in found.pictures] == ["source", "guide", "base", "sr"]

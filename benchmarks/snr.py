@@ -1,0 +1,257 @@
+"""`semcast bench snr`: quality against the channel, for our system and its peers, at equal channel use.
+
+    plan -> runs (clip, system, scheme, channel, value, seed), each in its own process and file
+         -> lines with bands, the best scheme of the peers at each value -> report: tables, snr.json, snr.csv, snr.html
+
+Everyone shares packets, protection, retransmission, LDPC, QAM and channel uses; a system's rate is the same part of
+what its scheme sustains on that channel. Every run that is done is in a file below the results' folder, so a sweep that
+was killed goes on where it stopped, and one whose plan grew only does what is new.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.files import open_input
+from benchmarks.kept import kept_result
+from benchmarks.plans import Clip, find_clips
+from benchmarks.rd_clip import Material
+from benchmarks.report import versions
+from benchmarks.snr_figures import lines, requirements
+from benchmarks.snr_model import ChannelReport, Row, Shot, SnrReport
+from benchmarks.snr_page import write_snr_page
+from benchmarks.snr_plan import ANALOG, ChannelPlan, SnrPlan, SystemName, codec_named
+from benchmarks.snr_report import print_snr, write_snr
+from benchmarks.snr_runs import LinkPoint, LinkRun, with_spec
+from benchmarks.snr_streams import StreamSpec
+from benchmarks.sweep import run_all
+from channel.radio.capacity import sustainable_bps
+from channel.radio.mcs import McsName, mcs_named
+from channel.radio.spec import AwgnSpec, RadioSettings, RayleighSpec
+from channel.spec import PacketSpec, parse_channel
+from common.config import Config, load_config
+from common.errors import SourceError
+
+ADAPTIVE = "adaptive"
+RATES = tuple(math.floor(2 ** (step / 8)) for step in range(80, 184))
+"""Rates are rounded down to these, 1 kbit/s and eight an octave, so that one stream of a peer serves many links."""
+
+
+_CALM_DB = 0.0
+"""Without fading, metadata need no more than `qpsk-1/5` from here on, two decibels above its threshold."""
+
+
+def run_snr(
+    plan: SnrPlan,
+    folder: Path,
+    out: Path,
+    jobs: int | None,
+    scheduler: str | None,
+    config_path: Path | None,
+    overrides: Sequence[str],
+) -> SnrReport:
+    """Sweep, write everything below `out` and print tables and JSON.
+
+    folder : where the plan's clips are looked for first
+    jobs : processes at a time, None for one a core; scheduler : address of a Dask cluster to use instead
+    config_path, overrides : settings of our system; those of the plan come before `overrides`
+
+    Raises UsageError for a plan that makes no sense, SourceError for a clip that cannot be read.
+    """
+    found = find_clips(plan.clips, folder)
+    config = our_config(plan, config_path, overrides)
+    materials = [Material(clip, config, plan.seconds) for clip in found]
+    for clip in found:  # before any work
+        open_input(clip.path, config, plan.seconds).close()
+    runs = list(dict.fromkeys(run for material in materials for run in runs_of(plan, material)))
+    stored = partial(kept_result, kind=LinkPoint)
+    results = run_all(runs, out, jobs or os.cpu_count() or 1, "sweep", stored, scheduler)
+    report = evaluate(plan, config.as_dict(), found, {run: results[run] for run in runs})
+    write_snr(report, out)
+    page = write_snr_page(report, out)
+    Console(stderr=True).print(f"see {page}")
+    print_snr(report)
+    return report
+
+
+def our_config(plan: SnrPlan, path: Path | None, overrides: Sequence[str]) -> Config:
+    """Settings of our system, but for channel and rate; what the plan itself says wins."""
+    texts = ["receiver.threads=1", "receiver.budget_ms=none", "receiver.steps=1", *plan.set, *overrides]
+    fixed = [f"stream.size={plan.size}", f"receiver.playout_delay_ms={1e3 * plan.delay_s:g}"]
+    return load_config(path, [*texts, *fixed])
+
+
+# --- what there is to do ------------------------------------------------------------------------------------------
+
+
+def runs_of(plan: SnrPlan, material: Material) -> Iterator[LinkRun]:
+    """Everything to be measured on one clip."""
+    for channel in plan.channels:
+        for value in channel.values:
+            for system in plan.systems_on(channel):
+                for setting in _settings(channel, value, system):
+                    for seed in range(channel.seeds):
+                        yield _run(plan, channel, value, system, setting, seed, material)
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """How a system uses a channel. spec, bps : channel and rate; gop_s : of a peer"""
+
+    variant: str
+    spec: str
+    bps: int
+    gop_s: float = 0.0
+
+
+def _settings(channel: ChannelPlan, value: float, system: SystemName) -> Iterator[_Setting]:
+    spec = channel.spec_at(value)
+    if system in ANALOG:
+        if channel.others_at(value):
+            yield _Setting("", analog_of(spec), rate_bps(channel, spec))
+    elif codec_named(system) is None:
+        yield _Setting("", spec, rate_bps(channel, spec))
+    else:
+        for scheme in _schemes(channel, value):
+            own = f"{spec},mcs={scheme}" if scheme else spec
+            for gop_s in channel.gops_s:
+                keys = f" keys {gop_s:g} s" if gop_s else ""
+                yield _Setting(f"{scheme}{keys}".strip(), own, rate_bps(channel, own), gop_s)
+
+
+def _schemes(channel: ChannelPlan, value: float) -> Iterator[str]:
+    """Schemes of the peers at a value; "" where the channel has none."""
+    if channel.others_at(value):
+        yield ADAPTIVE if channel.is_radio else ""
+    if not channel.is_radio:
+        return
+    for name in channel.mcs:
+        if value in _values_of(channel, name):
+            yield name
+
+
+def _values_of(channel: ChannelPlan, name: McsName) -> list[float]:
+    """Where a fixed scheme is run: near its threshold and one value beyond on either side, else as the others."""
+    if channel.near_db is None:
+        return [value for value in channel.values if channel.others_at(value)]
+    centre = mcs_named(name).threshold_db(_uses(channel))
+    low, high = centre - channel.near_db, centre + channel.near_db
+    below = [value for value in channel.values if value < low][-1:]
+    above = [value for value in channel.values if value > high][:1]
+    return [*below, *(value for value in channel.values if low <= value <= high), *above]
+
+
+def _uses(channel: ChannelPlan) -> int:
+    """Channel uses of an interval."""
+    spec = channel.channel_at(channel.values[0])
+    assert isinstance(spec, RadioSettings)
+    return int(spec.uses_per_s * spec.tti_ms / 1000)
+
+
+def rate_bps(channel: ChannelPlan, spec: str) -> int:
+    """The rate of everyone's video on a channel."""
+    parsed = parse_channel(spec)
+    if channel.kbps is not None:
+        return round(channel.kbps * 1e3)
+    if isinstance(parsed, PacketSpec):
+        assert parsed.rate_kbps is not None  # the plan has seen to it
+        return stepped(channel.share * parsed.rate_kbps * 1e3)
+    assert isinstance(parsed, RadioSettings)
+    return stepped(channel.share * sustainable_bps(parsed))
+
+
+def stepped(bps: float) -> int:
+    """The highest of `RATES` that is not above, or the lowest there is."""
+    return RATES[max(0, bisect_right(RATES, bps) - 1)]
+
+
+def analog_of(spec: str) -> str:
+    """The analog channel with the noise, fading and uses of a radio channel."""
+    parsed = parse_channel(spec)
+    assert isinstance(parsed, AwgnSpec | RayleighSpec)
+    text = f"analog:snr_db={parsed.snr_db:g},uses_per_s={parsed.uses_per_s:g},delay_ms={parsed.delay_ms:g}"
+    if isinstance(parsed, AwgnSpec) and parsed.snr_db >= _CALM_DB:
+        text += ",mcs=qpsk-1/5"
+    if isinstance(parsed, RayleighSpec):
+        text += f",fading=rayleigh,coherence_ms={parsed.coherence_ms:g}"
+    return text
+
+
+def _run(
+    plan: SnrPlan,
+    channel: ChannelPlan,
+    value: float,
+    system: SystemName,
+    setting: _Setting,
+    seed: int,
+    material: Material,
+) -> LinkRun:
+    codec = codec_named(system)
+    stream = None if codec is None else StreamSpec(material, codec, setting.bps, setting.gop_s)
+    return LinkRun(
+        with_spec(material, setting.spec, setting.bps, seed), channel.name, value, system, setting.variant,
+        plan.metrics, plan.warm_up_s, shown=value in channel.pictures and seed == 0, stream=stream,
+    )  # fmt: skip
+
+
+# --- the result ---------------------------------------------------------------------------------------------------
+
+
+def evaluate(
+    plan: SnrPlan,
+    config: dict[str, dict[str, object]],
+    clips: Sequence[Clip],
+    results: dict[LinkRun, LinkPoint],
+) -> SnrReport:
+    """Lines, pictures and requirements of everything that was measured.
+
+    SourceError when the systems were not given the same pictures.
+    """
+    rows = [
+        Row(channel=run.channel, value=run.value, clip=run.material.clip.name, seed=run.seed, system=run.system,
+            variant=run.variant, point=point)
+        for run, point in results.items()
+    ]  # fmt: skip
+    for clip in clips:
+        if len({row.point.clip.samples for row in rows if row.clip == clip.name}) > 1:
+            raise SourceError(f"{clip.name} gave other pictures the second time: did it change? Start again")
+    channels = [
+        _channel(channel, [row for row in rows if row.channel == channel.name]) for channel in plan.channels
+    ]
+    return SnrReport(
+        plan=plan.model_dump(mode="json"), config=config, versions=versions(),
+        requirements=requirements(plan, channels), channels=channels, rows=rows,
+    )  # fmt: skip
+
+
+def _channel(plan: ChannelPlan, rows: Sequence[Row]) -> ChannelReport:
+    return ChannelReport(
+        name=plan.name,
+        spec=plan.spec,
+        axis=plan.axis,
+        series=lines(plan, rows),
+        shots=list(_shots(plan, rows)),
+    )
+
+
+def _shots(plan: ChannelPlan, rows: Sequence[Row]) -> Iterator[Shot]:
+    """Of each system the picture of its best variant (by PSNR of the clip)."""
+    for value in plan.pictures:
+        for clip in dict.fromkeys(row.clip for row in rows):
+            here = [row for row in rows if (row.value, row.clip) == (value, clip) and row.point.pictures]
+            here.sort(key=lambda row: -row.point.quality.psnr_yuv)
+            best = {row.system: row.point for row in reversed(here)}
+            ours_first = sorted(best, key=lambda name: not name.startswith("semcast"))
+            pictures = [best[name].pictures[1] for name in ours_first]
+            if pictures:
+                yield Shot(
+                    clip=clip, value=value, pictures=[next(iter(best.values())).pictures[0], *pictures]
+                )

@@ -1,0 +1,31 @@
+"""What a receiver asks of whatever turns received bytes into scenes: `SceneDecoder` or `AnalogDecoder`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import Executor
+from typing import Protocol
+
+from common.state import Composition, SceneState
+from common.wire import StreamConfig
+
+
+class Scenes(Protocol):
+    """Units in, scene states out; see `receiver.chain.SceneDecoder`."""
+
+    config: StreamConfig | None
+    state: SceneState | None
+    counts: Counter[str]
+    mismatches: list[tuple[float, float]]
+
+    @property
+    def newest_slot(self) -> int: ...
+    @property
+    def anchor_ids(self) -> tuple[int, ...]: ...
+    @property
+    def undecodable(self) -> int: ...
+    def push(self, data: bytes, now_s: float) -> None: ...
+    def stalled_for_s(self, now_s: float) -> float: ...
+    def scene_at(self, slot: int) -> SceneState | None: ...
+    def latest_before(self, slot: int) -> SceneState | None: ...
+    def compose(self, scene: SceneState, aside: Executor | None = None) -> Composition: ...
