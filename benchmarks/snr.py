@@ -34,11 +34,11 @@ from benchmarks.snr_runs import LinkPoint, LinkRun, with_spec
 from benchmarks.snr_streams import StreamSpec
 from benchmarks.sweep import run_all
 from channel.radio.capacity import sustainable_bps
-from channel.radio.mcs import McsName, mcs_named
 from channel.radio.spec import AwgnSpec, RadioSettings, RayleighSpec
 from channel.spec import PacketSpec, parse_channel
 from common.config import Config, load_config
 from common.errors import SourceError
+from sender.rate import FILE
 
 ADAPTIVE = "adaptive"
 RATES = tuple(math.floor(2 ** (step / 8)) for step in range(80, 184))
@@ -84,7 +84,15 @@ def run_snr(
 
 def our_config(plan: SnrPlan, path: Path | None, overrides: Sequence[str]) -> Config:
     """Settings of our system, but for channel and rate; what the plan itself says wins."""
-    texts = ["receiver.threads=1", "receiver.budget_ms=none", "receiver.steps=1", *plan.set, *overrides]
+    start = f"sender.start_key_s={min(FILE.start_key_s, plan.delay_s / 2):g}"
+    texts = [
+        "receiver.threads=1",
+        "receiver.budget_ms=none",
+        "receiver.steps=1",
+        start,
+        *plan.set,
+        *overrides,
+    ]
     fixed = [f"stream.size={plan.size}", f"receiver.playout_delay_ms={1e3 * plan.delay_s:g}"]
     return load_config(path, [*texts, *fixed])
 
@@ -114,46 +122,23 @@ class _Setting:
 
 def _settings(channel: ChannelPlan, value: float, system: SystemName) -> Iterator[_Setting]:
     spec = channel.spec_at(value)
+    if system != "semcast" and not channel.others_at(value):
+        return
     if system in ANALOG:
-        if channel.others_at(value):
-            yield _Setting("", analog_of(spec), rate_bps(channel, spec))
+        yield _Setting("", analog_of(spec), rate_bps(channel, spec))
     elif codec_named(system) is None:
         yield _Setting("", spec, rate_bps(channel, spec))
     else:
-        for scheme in _schemes(channel, value):
+        for scheme in _schemes(channel):
             own = f"{spec},mcs={scheme}" if scheme else spec
             for gop_s in channel.gops_s:
                 keys = f" keys {gop_s:g} s" if gop_s else ""
                 yield _Setting(f"{scheme}{keys}".strip(), own, rate_bps(channel, own), gop_s)
 
 
-def _schemes(channel: ChannelPlan, value: float) -> Iterator[str]:
-    """Schemes of the peers at a value; "" where the channel has none."""
-    if channel.others_at(value):
-        yield ADAPTIVE if channel.is_radio else ""
-    if not channel.is_radio:
-        return
-    for name in channel.mcs:
-        if value in _values_of(channel, name):
-            yield name
-
-
-def _values_of(channel: ChannelPlan, name: McsName) -> list[float]:
-    """Where a fixed scheme is run: near its threshold and one value beyond on either side, else as the others."""
-    if channel.near_db is None:
-        return [value for value in channel.values if channel.others_at(value)]
-    centre = mcs_named(name).threshold_db(_uses(channel))
-    low, high = centre - channel.near_db, centre + channel.near_db
-    below = [value for value in channel.values if value < low][-1:]
-    above = [value for value in channel.values if value > high][:1]
-    return [*below, *(value for value in channel.values if low <= value <= high), *above]
-
-
-def _uses(channel: ChannelPlan) -> int:
-    """Channel uses of an interval."""
-    spec = channel.channel_at(channel.values[0])
-    assert isinstance(spec, RadioSettings)
-    return int(spec.uses_per_s * spec.tti_ms / 1000)
+def _schemes(channel: ChannelPlan) -> tuple[str, ...]:
+    """Schemes of the peers; "" where the channel has none."""
+    return (ADAPTIVE, *channel.mcs) if channel.is_radio else ("",)
 
 
 def rate_bps(channel: ChannelPlan, spec: str) -> int:
@@ -237,7 +222,7 @@ def _channel(plan: ChannelPlan, rows: Sequence[Row]) -> ChannelReport:
         name=plan.name,
         spec=plan.spec,
         axis=plan.axis,
-        series=lines(plan, rows),
+        series=lines(rows),
         shots=list(_shots(plan, rows)),
     )
 

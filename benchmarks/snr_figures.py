@@ -22,8 +22,9 @@ from benchmarks.snr_model import (
     Series,
     SeriesPoint,
 )
-from benchmarks.snr_plan import OURS, ChannelPlan, SnrPlan, codec_named
+from benchmarks.snr_plan import OURS, SnrPlan, codec_named
 from benchmarks.tables import Requirement, at_least, at_most, worst_at_most
+from channel.radio.mcs import MCS_NAMES
 
 FIGURES: tuple[Figure, ...] = (*MEASURES, FREEZE)
 LESS_IS_BETTER = frozenset({*DISTANCES, "warping_error", FREEZE})
@@ -53,7 +54,7 @@ def figure_of(row: Row, figure: Figure) -> float | None:
 # --- lines --------------------------------------------------------------------------------------------------------
 
 
-def lines(plan: ChannelPlan, rows: Sequence[Row]) -> list[Series]:
+def lines(rows: Sequence[Row]) -> list[Series]:
     """All lines of a channel: ours, each codec with each scheme and at its best, and the best of all codecs."""
     found: list[Series] = []
     peers: list[Row] = []
@@ -62,12 +63,10 @@ def lines(plan: ChannelPlan, rows: Sequence[Row]) -> list[Series]:
         if codec_named(system) is None:
             found.append(_series(system, own))
             continue
-        own = _reaching(plan, own)
         schemes = list(dict.fromkeys(_scheme(row) for row in own))
         for scheme in schemes:
             name = f"{system} {scheme}".strip()
-            near = plan.near_db is not None and scheme in plan.mcs
-            found.append(_best(name, [row for row in own if _scheme(row) == scheme], near))
+            found.append(_best(name, [row for row in own if _scheme(row) == scheme]))
         if len(schemes) > 1:
             found.append(_best(f"{system} envelope", own))
         peers += own
@@ -81,25 +80,6 @@ def _scheme(row: Row) -> str:
     return row.variant.partition(" ")[0]
 
 
-def _reaching(plan: ChannelPlan, rows: Sequence[Row]) -> list[Row]:
-    """Fixed schemes that were run near their threshold alone: their ends stand for what lies beyond."""
-    if plan.near_db is None:
-        return list(rows)
-    filled = list(rows)
-    runs: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
-    for row in rows:
-        if _scheme(row) in plan.mcs:
-            runs[row.clip, row.variant, row.seed].append(row)
-    for own in runs.values():
-        own.sort(key=lambda row: row.value)
-        for value in plan.values:
-            if value < own[0].value:
-                filled.append(own[0].model_copy(update={"value": value}))
-            elif value > own[-1].value:
-                filled.append(own[-1].model_copy(update={"value": value}))
-    return filled
-
-
 def _series(name: str, rows: Sequence[Row]) -> Series:
     points = []
     for value, here in _by_value(rows):
@@ -108,13 +88,13 @@ def _series(name: str, rows: Sequence[Row]) -> Series:
     return Series(system=name, points=points)
 
 
-def _best(name: str, rows: Sequence[Row], near: bool = False) -> Series:
+def _best(name: str, rows: Sequence[Row]) -> Series:
     """For each clip, value and measure the best variant by its mean over the seeds."""
     points = []
     for value, here in _by_value(rows):
         figures = {f: _mean(values) for f in FIGURES if (values := _best_values(here, f))}
         points.append(_point(value, here, figures))
-    return Series(system=name, points=points, near=near)
+    return Series(system=name, points=points)
 
 
 def _by_value(rows: Sequence[Row]) -> Iterator[tuple[float, list[Row]]]:
@@ -200,10 +180,7 @@ def _below_threshold(channel: ChannelReport) -> Iterator[Requirement]:
 
 def _best_fixed(channel: ChannelReport) -> Series | None:
     """The fixed scheme of a peer with the best picture where the channel is good."""
-    fixed = [series for series in channel.series if series.near]
-    if not fixed:
-        names = ("qpsk", "16qam", "64qam")
-        fixed = [s for s in channel.series if s.system.partition(" ")[2].startswith(names)]
+    fixed = [s for s in channel.series if s.system.partition(" ")[2] in MCS_NAMES]
     return max(fixed, key=lambda series: series.points[-1].figures["ms_ssim"].mean, default=None)
 
 

@@ -98,9 +98,10 @@ def through_analog(clip: Loaded, source: VideoSource, config: Config) -> Receive
     stream = stream_of(source, config)
     painter = open_painter(config, stream.seed, (stream.coded_height, stream.coded_width))
     run = run_analog(config, _analog(config), stream, clip.frames, painter)
-    fresh = tuple(not picture.concealed for picture in run.shown)
-    pictures = tuple(shown.frame.picture for shown in run.shown)
-    return Received(pictures, fresh, None, run.uses_digital + run.uses_analog)
+    shown = {picture.frame.slot: picture for picture in run.shown}  # none where the configuration never came
+    fresh = tuple(f.slot in shown and not shown[f.slot].concealed for f in clip.frames)
+    pictures = [shown[f.slot].frame.picture if f.slot in shown else None for f in clip.frames]
+    return Received(_held(pictures, clip.pictures[0]), fresh, None, run.uses_digital + run.uses_analog)
 
 
 def through_softcast(clip: Loaded, config: Config) -> Received:

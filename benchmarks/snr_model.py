@@ -47,12 +47,10 @@ class Series(Model):
     """One line of the figures.
 
     system : such as "semcast", "svt-av1 16qam-1/2", "svt-av1 envelope" (the best of its schemes), "peers, envelope"
-    near : the scheme was run near its threshold only; further off what is at the ends stands
     """
 
     system: str
     points: list[SeriesPoint]
-    near: bool = False
 
 
 class Row(Model):

@@ -59,10 +59,7 @@ def _sections(report: SnrReport, out: Path) -> Iterator[str]:
 
 
 def _note(channel: ChannelReport) -> str:
-    note = f"{channel.spec}. Bands: 95 % confidence over the seeds. Thin lines: single schemes of the peers."
-    if any(series.near for series in channel.series):
-        note += " A fixed scheme was run near its threshold; beyond, what was measured at the ends stands."
-    return note
+    return f"{channel.spec}. Bands: 95 % confidence over the seeds. Thin lines: single schemes of the peers."
 
 
 def _plot(channel: ChannelReport) -> Plot:

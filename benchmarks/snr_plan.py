@@ -16,7 +16,6 @@ values = [-3, 0, 3, 6, 9]
 other_values = [-3, 3, 9]          # where everyone but "semcast" is run; everywhere by default
 axis = "snr_db"                    # or "loss", "burst", "rate_kbps", "delay_ms"
 mcs = ["qpsk-1/2", "16qam-1/2"]    # fixed schemes of the peers, who have "adaptive" besides
-near_db = 2                        # of its threshold, where a fixed scheme is run; further off its ends stand
 seeds = 1
 gops_s = [0]                       # seconds between the peers' key pictures, 0 for one at the start; the best counts
 pictures = [3]                     # values at which pictures are shown side by side
@@ -64,7 +63,7 @@ class ChannelPlan(_Part):
     """One kind of channel, and one of its settings swept; the top of this file shows it as TOML.
 
     values : rising
-    other_values : those of `values` at which everyone but `semcast` is run, None for all; fixed schemes see near_db
+    other_values : those of `values` at which everyone but `semcast` is run, None for all
     share : part of the rate that a channel sustains which everyone's video takes
     systems : that run here, None for all of the plan
     """
@@ -78,7 +77,6 @@ class ChannelPlan(_Part):
     kbps: Annotated[float, Field(gt=0)] | None = None
     share: float = Field(0.85, gt=0, le=1)
     mcs: tuple[McsName, ...] = PEER_MCS
-    near_db: Annotated[float, Field(ge=0)] | None = None
     gops_s: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0.0,)
     systems: tuple[SystemName, ...] | None = None
     pictures: tuple[float, ...] = ()
@@ -177,8 +175,8 @@ def codec_named(name: SystemName) -> PeerCodec | None:
     return {codec.name: codec for codec in PEERS}.get(name)
 
 
-_AWGN = "awgn:snr_db={x},tti_ms=20,queue_ms=3000"
-_RAYLEIGH = "rayleigh:snr_db={x},tti_ms=20,queue_ms=3000"
+_AWGN = "awgn:snr_db={x},tti_ms=20,queue_ms=3000,protect_db=1"
+_RAYLEIGH = "rayleigh:snr_db={x},tti_ms=20,queue_ms=3000,protect_db=1"
 _LOSS = "packet:loss={x},delay_ms=40,jitter_ms=10"
 
 QUICK = SnrPlan(
@@ -186,7 +184,7 @@ QUICK = SnrPlan(
     systems=("semcast", "semcast-analog", "softcast", "svt-av1"),
     channels=(
         ChannelPlan(
-            name="AWGN", spec=_AWGN, axis="snr_db", values=(-4, -2, 0, 2, 4, 6, 8, 10, 14, 18), near_db=2,
+            name="AWGN", spec=_AWGN, axis="snr_db", values=(-4, -2, 0, 2, 4, 6, 8, 10, 14, 18),
             other_values=(-2, 2, 6, 10, 14), pictures=(2, 10),
         ),
         ChannelPlan(

@@ -19,6 +19,9 @@ from benchmarks.report import Model
 from benchmarks.snr_link import Received, through_analog, through_codec, through_semcast, through_softcast
 from benchmarks.snr_plan import SystemName, codec_named
 from benchmarks.snr_streams import StreamSpec
+from channel.radio.spec import RadioSettings
+from channel.spec import parse_channel
+from common.config import Config
 from common.stats import FreezeSummary, find_freezes
 
 if TYPE_CHECKING:
@@ -107,7 +110,7 @@ class LinkRun:
         return _measured(self, clip, received, made, out)
 
     def _through(self, clip: Loaded, out: Path) -> tuple[str | None, Received]:
-        config = self.material.config
+        config = limited(self.material.config, clip.duration_s)
         codec = codec_named(self.system)
         if codec is not None:
             assert self.stream is not None
@@ -146,6 +149,15 @@ def _kept(run: LinkRun, clip: Loaded, received: Received, out: Path) -> tuple[Ke
     source = keep_picture(clip.frames[slot], "source", None, None, out=out, stem=stem)
     name = f"{run.system} {run.variant}".strip()
     return source, keep_picture(clip.frames[slot], name, received.pictures[slot], None, out=out, stem=stem)
+
+
+def limited(config: Config, duration_s: float) -> Config:
+    """A radio channel gives no more uses than the clip's time has, however long the queue at its end."""
+    spec = parse_channel(config.channel.spec)
+    if not isinstance(spec, RadioSettings):
+        return config
+    text = f"{config.channel.spec},limit_uses={int(spec.uses_per_s * duration_s)}"
+    return config.model_copy(update={"channel": config.channel.model_copy(update={"spec": text})})
 
 
 def with_spec(material: Material, spec: str, bps: int, seed: int) -> Material:

@@ -47,6 +47,10 @@ _MAX_PIECE = 1 << 16
 """Bytes of an anchor in one group, at most."""
 
 
+_START_S = 1.0
+"""Every group carries the configuration at first: nobody reports that it was lost, and nothing is seen without it."""
+
+
 @dataclass(frozen=True, slots=True)
 class AirBudget:
     """What the sender may spend.
@@ -232,8 +236,9 @@ class AnalogSender:
     def _config_due(self, slot: int) -> list[EncodedUnit]:
         chosen = self.settings.sender.config_interval_s
         interval_s = LINK.config_interval_s if chosen == "auto" else chosen
-        due = slot - self.config_slot >= interval_s * self.config.frame_rate
-        return [pack_config(self.config, slot)] if due else []
+        late = slot - self.config_slot >= interval_s * self.config.frame_rate
+        early = slot < _START_S * self.config.frame_rate
+        return [pack_config(self.config, slot)] if late or early else []
 
 
 def filled(

@@ -164,10 +164,10 @@ class RadioChannel:
         report_db = self._report_db(interval)
         if report_db is not None and report_db < _HOPELESS_DB:
             return
-        uses = self._air.data_uses(interval)
-        processes = self._repeats.due(interval, uses)
-        left = uses - sum(process.block.uses for process in processes)
-        blocks = self._scheduler.blocks(left, report_db, uses)
+        room = self._room(interval)
+        processes = self._repeats.due(interval, room)
+        left = room - sum(process.block.uses for process in processes)
+        blocks = self._scheduler.blocks(left, report_db, self._air.data_uses(interval))
         processes += [self._repeats.begin(block) for block in blocks]
         if not processes:
             return
@@ -179,6 +179,13 @@ class RadioChannel:
         arrival_s = start_s + self._tti_s + self._spec.delay_ms / 1000
         for payload in self._repeats.released():
             self._take_in(payload, arrival_s)
+
+    def _room(self, interval: int) -> int:
+        """Channel uses for blocks in an interval, none where all that may be spent is spent."""
+        room, limit = self._air.data_uses(interval), self._spec.limit_uses
+        if limit is None:
+            return room
+        return max(0, min(room, limit - sum(self._uses.values()) - self._air.pilot_uses(interval)))
 
     def _report_db(self, interval: int) -> float | None:
         """The newest SNR report that the sender has when an interval begins, None before the first."""

@@ -38,6 +38,7 @@ class RadioSettings(BaseModel):
     report_delay_ms : age of the receiver's SNR report when the sender can use it, beyond the interval it is about
     report_noise_db : standard deviation of the report's error
     margin_db : how far above its threshold a scheme must be reported to be used by `adaptive`
+    limit_uses : channel uses after which nothing is sent any more, to compare at equal use; None for no limit
     harq : how often a block that failed is sent again, to be combined with what was heard of it before
     protect_db : how much more robust configuration, guide keys and anchors are sent than frames;
         residuals are sent half as much less robust
@@ -54,6 +55,7 @@ class RadioSettings(BaseModel):
     report_delay_ms: float = Field(10, ge=0, le=60_000)
     report_noise_db: float = Field(0.5, ge=0, le=20)
     margin_db: float = Field(1, ge=0, le=20)
+    limit_uses: int | None = Field(None, gt=0)
     harq: int = Field(8, ge=0, le=15)
     protect_db: float = Field(2, ge=0, le=20)
 

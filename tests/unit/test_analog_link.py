@@ -202,7 +202,7 @@ def test_an_anchor_trickles_in_and_is_followed() -> None:
     scene = link.decoder.compose(state)
     assert scene.warped is not None
     gained = psnr_yuv(source[39].picture, scene.base) - psnr_yuv(source[39].picture, scene.guide)
-    assert gained > 1.0
+    assert gained > 0.8
 
 
 def test_an_anchor_that_lost_a_piece_is_dropped() -> None:

@@ -351,6 +351,14 @@ def test_layers_fall_in_the_order_of_their_protection() -> None:
     assert spent["key"] > spent["frame"]
 
 
+def test_uses_are_limited_where_asked() -> None:
+    free = _run(_FIXED)[1].stats
+    received, channel = _run(_FIXED.model_copy(update={"limit_uses": free.uses // 2}))
+    assert free.uses // 2 - 200 < channel.stats.uses <= free.uses // 2
+    assert [_number(d) for d in received] == list(range(len(received)))
+    assert 4 <= len(received) <= 6
+
+
 def test_adaptive_follows_the_channel() -> None:
     good, poor = (_run(AwgnSpec(snr_db=snr_db, report_noise_db=0))[1].stats for snr_db in (20, 4))
     schemes = [[name for name, _, _ in stats.blocks_by_mcs] for stats in (good, poor)]
