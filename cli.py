@@ -258,6 +258,14 @@ def train_labels_command(
     print(f'{{"weights": "{weights}"}}')
 
 
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Processes at a time; one for each core by default.")
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", metavar="tcp://HOST:PORT", help="A Dask cluster to use instead.")
+]
+
+
 @bench_app.command("latency")
 @reported
 def bench_latency(
@@ -297,9 +305,8 @@ def bench_rd(
     out: Annotated[
         Path, typer.Option("--out", help="Folder for the results; goes on with what is there.")
     ] = Path("out/rd"),
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Processes at a time; one for each core by default.")
-    ] = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
     quick: Annotated[
         bool,
         typer.Option("--quick", help="A first look in minutes: five low rates, the output too, one peer."),
@@ -317,7 +324,7 @@ def bench_rd(
     from benchmarks.rd_plan import load_plan
 
     chosen = load_plan(plan, clips or [], seconds, quick, sr_weights)
-    run_rd(chosen, plan.parent if plan and not clips else Path(), out, jobs, config, set_)
+    run_rd(chosen, plan.parent if plan and not clips else Path(), out, jobs, config, set_, scheduler)
 
 
 @bench_app.command("snr")
@@ -333,13 +340,8 @@ def bench_snr(
     out: Annotated[
         Path, typer.Option("--out", help="Folder for the results; goes on with what is there.")
     ] = Path("out/snr"),
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Processes at a time; one for each core by default.")
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option("--scheduler", metavar="tcp://HOST:PORT", help="A Dask cluster to use instead."),
-    ] = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
     quick: Annotated[
         bool,
         typer.Option(
@@ -394,9 +396,7 @@ def bench_ablation(
     out: Annotated[
         Path, typer.Option("--out", help="Folder for the results; goes on with what is there.")
     ] = Path("out/ablation"),
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Processes at a time; one for each core by default.")
-    ] = None,
+    jobs: Jobs = None,
     vmaf: Annotated[bool, typer.Option("--vmaf", help="VMAF too, which takes long.")] = False,
     seconds: Seconds = None,
     bitrate: Bitrate = None,

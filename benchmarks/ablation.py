@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 
 from benchmarks.ablation_report import (
     AblationReport,
@@ -27,12 +26,12 @@ from benchmarks.ablation_report import (
 from benchmarks.ablation_rows import REFERENCE, ROWS, Row, config_of
 from benchmarks.ablation_runs import AblationRun, Contender, RunResult
 from benchmarks.files import open_input
-from benchmarks.kept import carry_out, kept_result
+from benchmarks.kept import kept_result
 from benchmarks.plans import Clip, find_clips
-from benchmarks.pool import as_done
 from benchmarks.rd_clip import Material
 from benchmarks.rd_quality import Metrics
 from benchmarks.report import versions
+from benchmarks.sweep import run_all
 from common.errors import SourceError
 
 
@@ -59,7 +58,9 @@ def run_ablation(
     for clip in clips:
         open_input(clip.path, contenders[0].config, seconds).close()
     of_clip = {clip: clip_runs(clip, contenders, seconds, Metrics(vmaf=vmaf)) for clip in clips}
-    results = run_all([run for runs in of_clip.values() for run in runs], out, jobs or os.cpu_count() or 1)
+    everything = [run for runs in of_clip.values() for run in runs]
+    stored = partial(kept_result, kind=RunResult)
+    results = run_all(everything, out, jobs or os.cpu_count() or 1, "ablation", stored)
     found = [gather(clip, [results[run] for run in runs], rows) for clip, runs in of_clip.items()]
     reference = next(one for one in contenders if one.row == REFERENCE)
     report = AblationReport(
@@ -83,18 +84,6 @@ def clip_runs(
         AblationRun(Material(clip, of[0].config, seconds), reference, tuple(of), metrics, with_levels=not how)
         for how, of in sent.items()
     ]
-
-
-def run_all(runs: Sequence[AblationRun], out: Path, jobs: int) -> dict[AblationRun, RunResult]:
-    """Results of all runs; what is not yet below `out` is done now, the largest first, `jobs` at a time."""
-    results = {run: found for run in runs if (found := kept_result(run, out, RunResult)) is not None}
-    waiting = sorted((run for run in runs if run not in results), key=lambda run: -len(run.contenders))
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("ablation", total=sum(len(run.contenders) for run in waiting))
-        for run, finish in as_done(partial(carry_out, out=out), waiting, jobs):
-            results[run] = finish()
-            bar.update(task, advance=len(run.contenders))
-    return results
 
 
 def gather(clip: Clip, results: Sequence[RunResult], rows: Sequence[Row]) -> ClipAblation:

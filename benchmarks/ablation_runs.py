@@ -120,6 +120,11 @@ class AblationRun:
             [self.material.clip.name, *(text.partition("=")[0].replace(".", "-") for text in sent)]
         )
 
+    @property
+    def weight(self) -> int:
+        """Rows."""
+        return len(self.contenders)
+
     def key(self) -> str:
         """Of everything that the figures depend on, but for the speed of the machine."""
         every = [(one.row.name, one.config.as_dict()) for one in (self.reference, *self.contenders)]

@@ -43,12 +43,14 @@ def run_rd(
     jobs: int | None,
     config_path: Path | None,
     overrides: Sequence[str],
+    scheduler: str | None = None,
 ) -> RdReport:
     """Compare, write everything below `out` and print tables and JSON.
 
     folder : where the plan's clips are looked for first
     jobs : processes at a time, None for one a core
     config_path, overrides : settings of our system; those of the plan come before `overrides`
+    scheduler : address of a Dask cluster to use instead of this machine's processes
 
     Raises UsageError for a plan that makes no sense, SourceError for a clip and WeightsError for weights that cannot
     be read.
@@ -60,9 +62,11 @@ def run_rd(
     networks = used_networks(plan, configs[0])
     everything = [clip_runs(clip, plan, configs) for clip in found]
     jobs = jobs or os.cpu_count() or 1
-    results = run_all(list(chain(*everything)), out, jobs, "compare", stored)
+    results = run_all(list(chain(*everything)), out, jobs, "compare", stored, scheduler)
     shown = [picture_runs(runs, results) for runs in everything]
-    results |= run_all([run for of_clip in shown for run in of_clip.values()], out, jobs, "pictures", stored)
+    results |= run_all(
+        [run for of_clip in shown for run in of_clip.values()], out, jobs, "pictures", stored, scheduler
+    )
     gathered = [gather(runs, of, results) for runs, of in zip(everything, shown, strict=True)]
     report = evaluate(plan, configs[0], networks, gathered)
     write_rd(report, out)

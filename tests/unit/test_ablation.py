@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cli
-from benchmarks import ablation
+from benchmarks import ablation, sweep
 from benchmarks.ablation import clip_runs, gather, run_ablation
 from benchmarks.ablation_report import AblationReport, ClipAblation, means, render_ablation, requirements
 from benchmarks.ablation_rows import FOUR_FROM_NOISE, FOUR_STEPS, REFERENCE, REUSE, ROWS, Row, config_of
@@ -113,7 +113,7 @@ def test_a_document_and_a_page_are_left_and_what_is_done_is_not_done_again(
     found, out = report
     assert AblationReport.model_validate_json((out / "ablation.json").read_text()) == found
     assert "no residual" in (out / "ablation.html").read_text()
-    monkeypatch.setattr(ablation, "carry_out", lambda run, out: pytest.fail(f"{run.name} was done again"))
+    monkeypatch.setattr(sweep, "carry_out", lambda run, out: pytest.fail(f"{run.name} was done again"))
     assert run_ablation([], out, None, SETTINGS, SECONDS, jobs=1, rows=SOME) == found
     assert AblationReport.model_validate_json(capsys.readouterr().out.splitlines()[-1]) == found
 
