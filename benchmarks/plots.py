@@ -194,23 +194,16 @@ def rd_plot(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -
     """
     names = list(dict.fromkeys(name for series in panels.values() for name in series))
     colours = _colours(names, PICTURE_COLOURS)
-    rows = -(-len(panels) // RD_COLUMNS)
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(10.4, 3.3 * rows), layout="constrained")
-        axes = figure.subplots(rows, min(RD_COLUMNS, len(panels)), squeeze=False).ravel()
-        for axis in axes[len(panels) :]:
-            axis.set_axis_off()
-        for axis, (label, series) in zip(axes, panels.items(), strict=False):
-            for name, pairs in series.items():
-                style = "o-" if name in PICTURE_COLOURS else "-"
-                axis.plot(
-                    *zip(*pairs, strict=True), style, color=colours[name], linewidth=1.3, markersize=3.5
-                )
-            axis.set_xscale("log")
-            axis.xaxis.set_major_formatter("{x:g}")
-            axis.set_xlabel("kbit/s")
-            axis.set_ylabel(label)
-        return Plot(_element(figure), tuple(colours.items()))
+
+    def draw(axis: Axes, label: str) -> None:
+        for name, pairs in panels[label].items():
+            style = "o-" if name in PICTURE_COLOURS else "-"
+            axis.plot(*zip(*pairs, strict=True), style, color=colours[name], linewidth=1.3, markersize=3.5)
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.set_xlabel("kbit/s")
+
+    return Plot(_panels(list(panels), draw), tuple(colours.items()))
 
 
 Band = tuple[float, float, float]
@@ -231,18 +224,27 @@ def channel_plot(panels: Mapping[str, Sequence[Curve]], x_label: str) -> Plot:
     """Quality against a setting of the channel, `RD_COLUMNS` panels in a row. panels : label of the y axis -> lines"""
     names = list(dict.fromkeys(curve.name for curves in panels.values() for curve in curves))
     colours = _colours(names, SYSTEM_COLOURS)
-    rows = -(-len(panels) // RD_COLUMNS)
+
+    def draw(axis: Axes, label: str) -> None:
+        for curve in panels[label]:
+            _draw_curve(axis, curve, colours[curve.name])
+        axis.set_xlabel(x_label)
+
+    return Plot(_panels(list(panels), draw), tuple(colours.items()))
+
+
+def _panels(labels: Sequence[str], draw: Callable[[Axes, str], None]) -> str:
+    """Panels with these labels of their y axes, `RD_COLUMNS` in a row."""
+    rows = -(-len(labels) // RD_COLUMNS)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(10.4, 3.3 * rows), layout="constrained")
-        axes = figure.subplots(rows, min(RD_COLUMNS, len(panels)), squeeze=False).ravel()
-        for axis in axes[len(panels) :]:
+        axes = figure.subplots(rows, min(RD_COLUMNS, len(labels)), squeeze=False).ravel()
+        for axis in axes[len(labels) :]:
             axis.set_axis_off()
-        for axis, (label, curves) in zip(axes, panels.items(), strict=False):
-            for curve in curves:
-                _draw_curve(axis, curve, colours[curve.name])
-            axis.set_xlabel(x_label)
+        for axis, label in zip(axes, labels, strict=False):
+            draw(axis, label)
             axis.set_ylabel(label)
-        return Plot(_element(figure), tuple(colours.items()))
+        return _element(figure)
 
 
 def _draw_curve(axis: Axes, curve: Curve, colour: str) -> None:

@@ -6,7 +6,7 @@ rows -> by (channel, system, scheme) -> Series;  the best of the schemes of a co
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -61,7 +61,7 @@ def lines(rows: Sequence[Row]) -> list[Series]:
     for system in dict.fromkeys(row.system for row in rows):
         own = [row for row in rows if row.system == system]
         if codec_named(system) is None:
-            found.append(_series(system, own))
+            found.append(_best(system, own))
             continue
         schemes = list(dict.fromkeys(_scheme(row) for row in own))
         for scheme in schemes:
@@ -80,14 +80,6 @@ def _scheme(row: Row) -> str:
     return row.variant.partition(" ")[0]
 
 
-def _series(name: str, rows: Sequence[Row]) -> Series:
-    points = []
-    for value, here in _by_value(rows):
-        figures = {f: _mean(values) for f in FIGURES if (values := _values(here, f))}
-        points.append(_point(value, here, figures))
-    return Series(system=name, points=points)
-
-
 def _best(name: str, rows: Sequence[Row]) -> Series:
     """For each clip, value and measure the best variant by its mean over the seeds."""
     points = []
@@ -100,11 +92,6 @@ def _best(name: str, rows: Sequence[Row]) -> Series:
 def _by_value(rows: Sequence[Row]) -> Iterator[tuple[float, list[Row]]]:
     for value in sorted({row.value for row in rows}):
         yield value, [row for row in rows if row.value == value]
-
-
-def _values(rows: Iterable[Row], figure: Figure) -> Values:
-    found = {(row.clip, row.seed): figure_of(row, figure) for row in rows}
-    return {sample: value for sample, value in found.items() if value is not None}
 
 
 def _best_values(rows: Sequence[Row], figure: Figure) -> Values:
