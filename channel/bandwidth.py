@@ -60,8 +60,8 @@ class _Report:
 
 _RATE_WINDOW_S = 0.5
 _LOSS_WINDOW_S = 1.0
-_NOW_WINDOW_S = 0.16
-"""What arrives while the queue grows is what the link carries: the last three reports, not those before it did."""
+_NOW_WINDOW_S = 0.11
+"""What arrives while the queue grows is what the link carries: the last two reports, not those before."""
 _LEAST_DRAIN = 0.35
 """Part of what arrives that is sent at the least while a queue empties."""
 _NEAR = 0.15
