@@ -60,8 +60,8 @@ class _Report:
 
 _RATE_WINDOW_S = 0.5
 _LOSS_WINDOW_S = 1.0
-_NOW_WINDOW_S = 0.11
-"""What arrives while the queue grows is what the link carries: the last two reports, not those before."""
+_NOW_WINDOW_S = 0.16
+"""What arrives while the queue grows is what the link carries: the last three reports, not those before."""
 _LEAST_DRAIN = 0.35
 """Part of what arrives that is sent at the least while a queue empties."""
 _NEAR = 0.15
@@ -87,7 +87,7 @@ class BandwidthEstimator:
         self._overuse: tuple[float, float] | None = None
         """(when, what arrived then)."""
         self._lowered_s = float("-inf")
-        self._draining = False
+        self._draining_since_s: float | None = None
 
     def on_report(
         self,
@@ -130,9 +130,9 @@ class BandwidthEstimator:
     def _drain(self, now_s: float) -> None:
         """Overuse: what arrives is all that the link carries, and the queue has to go."""
         carried_bps = self._received_bps(_NOW_WINDOW_S)
-        if not self._draining or self._overuse is None or carried_bps < self._overuse[1]:
-            self._overuse = now_s, carried_bps
-        self._draining = True
+        if self._draining_since_s is None:
+            self._draining_since_s = now_s
+        self._overuse = now_s, carried_bps
         self._lower(now_s, max(_LEAST_DRAIN, self._settings.backoff - self.queue_s) * carried_bps)
 
     def _lower(self, now_s: float, rate_bps: float) -> None:
@@ -143,9 +143,13 @@ class BandwidthEstimator:
         s, known = self._settings, self._overuse
         if known is not None and now_s - known[0] > _FORGET_S:
             known = self._overuse = None
-        if self._draining and known is not None:  # empty again
-            self._draining = False
-            self.rate_bps = min(max(self.rate_bps, s.backoff * known[1]), s.most_bps)
+        if self._draining_since_s is not None:  # empty again: while it was not, the link was never idle
+            carried_bps = self._received_bps(
+                max(_NOW_WINDOW_S, now_s - self._draining_since_s - _NOW_WINDOW_S)
+            )
+            known = self._overuse = now_s, carried_bps
+            self._draining_since_s = None
+            self.rate_bps = min(max(self.rate_bps, s.backoff * carried_bps), s.most_bps)
         if known is None:
             growth_bps = s.rise_first * self.rate_bps
         elif abs(self.rate_bps - known[1]) < _NEAR * known[1]:
