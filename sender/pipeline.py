@@ -137,6 +137,11 @@ class SenderSession:
         self.refresh_asked = self.refresh_asked or (report.refresh and not on_its_way)
         self.anchors.on_feedback(report)
 
+    def retarget(self, rate_bps: float) -> None:
+        """Hold another rate from the next frame on."""
+        self.target = replace(self.target, rate_bps=rate_bps)
+        self.keeper.target = self.anchors.target = self.side.target = self.target
+
     def close(self) -> None:
         """End the layer codecs."""
         self.keeper.guide.close()

@@ -170,6 +170,31 @@ def test_the_rate_is_held_after_the_start(rate_bps: int) -> None:
     assert 0.6 * allowed < size < 1.25 * allowed
 
 
+def test_a_new_rate_is_followed_from_the_next_frame_on() -> None:
+    session, sizes = open_session(80_000, STREAM, "anchor.enabled=false"), []
+    for slot in range(100):
+        if slot == 50:
+            session.retarget(20_000)
+        sizes.append(sum(len(unit.data) for unit in session.step(frame(slot)).units))
+    session.close()
+    assert 8e-3 * sum(sizes[25:50]) > 40
+    assert 8e-3 * sum(sizes[76:100]) / (24 / 25) < 27
+
+
+def test_a_key_on_its_way_is_not_asked_for_again() -> None:
+    """Another one would only stand behind it; what it takes to arrive goes by its size and the rate."""
+    session = open_session(30_000)
+    first = session.step(frame(0))
+    crossing = sum(len(unit.data) for unit in first.units) * 8 / 30_000 * 25
+    keys = []
+    for slot in range(1, 75):
+        session.on_feedback(Feedback(slot, refresh=True))
+        keys += [slot] if "key" in session.step(frame(slot)).events else []
+    session.close()
+    assert len(keys) >= 1
+    assert keys[0] > crossing
+
+
 def test_the_same_frames_give_the_same_bytes() -> None:
     first, second = (record(range(20, 36), open_session()) for _ in range(2))
     assert [u.data for u in first.units] == [u.data for u in second.units]
