@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import groupby
 from typing import Any
 
@@ -71,6 +72,9 @@ _STYLE: Any = {
 RD_COLUMNS = 3
 """Panels of quality against rate beside each other."""
 
+_LEGEND = 24.0
+"""Height of the legend of a drawing of its own."""
+
 _LEFT, _RIGHT, _LABEL_AT = 0.08, 0.985, -0.052
 
 
@@ -80,6 +84,24 @@ class Plot:
 
     svg: str
     legend: tuple[tuple[str, str], ...] = ()
+
+
+def standalone(plot: Plot) -> str:
+    """A drawing as a file of its own, for documents: dark on white, its legend above."""
+    found = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', plot.svg)
+    assert found is not None
+    width, height = map(float, found.groups())
+    entries, at = [], 8.0
+    for name, colour in plot.legend:
+        entries.append(f'<rect x="{at:g}" y="7" width="10" height="10" fill="{colour}"/>')
+        entries.append(f'<text x="{at + 14:g}" y="16" font-size="11">{escape(name)}</text>')
+        at += 30 + 6.2 * len(name)
+    inner = plot.svg.replace("<svg", f'<svg y="{_LEGEND:g}" height="{height:g}" width="{width:g}"', 1)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height + _LEGEND:g}"'
+        ' style="color:#333333;background:#ffffff;--line:#dddddd" font-family="sans-serif" fill="#333333">'
+        f"{''.join(entries)}{inner}</svg>\n"
+    )
 
 
 def rate_plot(timeline: Timeline) -> Plot:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.html import Card, conditions_section, figure, page, plot_section, section
-from benchmarks.plots import Band, Curve, Plot, channel_plot
+from benchmarks.plots import Band, Curve, Plot, channel_plot, standalone
 from benchmarks.rd_page import pixels
 from benchmarks.report import write_text
 from benchmarks.snr_figures import FIGURES
@@ -16,7 +17,10 @@ from benchmarks.tables import html_table, requirement_table
 
 
 def write_snr_page(report: SnrReport, out: Path) -> Path:
-    """Write `out`/snr.html; raises SinkError where that is impossible."""
+    """Write `out`/snr.html and `out`/figures; raises SinkError where that is impossible."""
+    for channel in report.channels:
+        name = re.sub(r"\W+", "-", channel.name.lower())
+        write_text(standalone(_plot(channel)), out / "figures" / f"{name}.svg")
     return write_text(render_snr(report, out), out / "snr.html")
 
 

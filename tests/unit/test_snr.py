@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -244,5 +245,7 @@ def test_a_sweep_from_end_to_end_goes_on_where_it_stopped(
     again = sorted((tmp_path / "out" / "runs").iterdir())
     assert [path.name for path in again] == [path.name for path in kept]
     assert [path.stat().st_mtime_ns for path in again[1:]] == stamps[1:]
+    drawing = ElementTree.parse(tmp_path / "out" / "figures" / "awgn.svg").getroot()
+    assert drawing.tag.endswith("svg") and "softcast" in "".join(drawing.itertext())
     page = (tmp_path / "out" / "snr.html").read_text("utf-8")
     assert "<svg" in page and "softcast" in page
