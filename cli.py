@@ -185,6 +185,69 @@ def doctor() -> None:
     examine()
 
 
+@app.command()
+@reported
+def signal(
+    listen: Annotated[
+        str, typer.Option("--listen", help="Where to serve; port 0 takes any.", metavar="HOST:PORT")
+    ] = "127.0.0.1:8765",
+    cert: Annotated[
+        Path | None, typer.Option("--cert", help="Certificate chain, PEM: serve wss://.", metavar="FILE")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Its key, PEM, if not in the same file.", metavar="FILE")
+    ] = None,
+    secret_file: Annotated[
+        Path | None,
+        typer.Option("--secret-file", help="What signs tokens; SEMCAST_SECRET by default.", metavar="FILE"),
+    ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="No tokens: lets everybody in. Only for a lab.")
+    ] = False,
+    ice_config: Annotated[
+        Path | None,
+        typer.Option("--ice-config", help="STUN and TURN servers to hand to members.", metavar="FILE.toml"),
+    ] = None,
+    max_rooms: Annotated[int, typer.Option("--max-rooms", min=1, max=100_000)] = 200,
+    max_members: Annotated[int, typer.Option("--max-members", help="Of one room.", min=2, max=10_000)] = 16,
+    max_message_bytes: Annotated[int, typer.Option("--max-message-bytes", min=1024, max=1 << 20)] = 65_536,
+    messages_per_s: Annotated[
+        float, typer.Option("--messages-per-s", help="Of one member, lasting.", min=0.1, max=10_000)
+    ] = 20.0,
+    burst: Annotated[
+        int, typer.Option("--burst", help="Messages of one member at once.", min=1, max=100_000)
+    ] = 60,
+    idle_s: Annotated[
+        float, typer.Option("--idle-s", help="A member that answers no ping for so long goes.", min=1.0)
+    ] = 60.0,
+    handshake_s: Annotated[
+        float, typer.Option("--handshake-s", help="A connection that asks nothing for so long goes.", min=0.1)
+    ] = 10.0,
+    new_token: Annotated[
+        str | None,
+        typer.Option("--new-token", help="Serve nothing: print a token for this room.", metavar="ROOM"),
+    ] = None,
+    role: Annotated[str | None, typer.Option("--role", help="For --new-token: sender or receiver.")] = None,
+    minutes: Annotated[
+        float, typer.Option("--minutes", help="For --new-token: how long it lets its owner in.")
+    ] = 60.0,
+) -> None:
+    """Help the ends of live links find each other: rooms on a WebSocket server, entered with tokens.
+
+    Example: semcast signal --new-token studio --role sender --minutes 60, then semcast signal --listen 0.0.0.0:8765
+    """
+    from channel.signalling.command import Service, print_token, serve
+    from channel.signalling.limits import Limits
+
+    if new_token is not None:
+        return print_token(new_token, role, minutes, secret_file)
+    limits = Limits(
+        max_rooms=max_rooms, max_members=max_members, max_message_bytes=max_message_bytes,
+        messages_per_s=messages_per_s, burst=burst, idle_s=idle_s, handshake_s=handshake_s,
+    )  # fmt: skip
+    serve(Service(listen, cert, key, secret_file, open_, ice_config), limits)
+
+
 @train_app.command("pack")
 @reported
 def train_pack(

@@ -19,6 +19,13 @@ class SystemClock:
         return time.perf_counter()
 
 
+class UnixClock:
+    """Seconds since 1970, which may jump: only for what other machines must agree on, such as when a token expires."""
+
+    def now_s(self) -> float:
+        return time.time()
+
+
 class VirtualClock:
     """A clock that a simulation or a test moves by hand.
 
