@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import resource
-import select
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -135,7 +134,7 @@ class SendingEnd:
             keeps_up = self.fast and frame.slot - self.acknowledged <= AHEAD_FRAMES
             if keeps_up or elapsed_s >= frame.time_s:
                 return
-            _wait(self.transport, min(TICK_S, frame.time_s - elapsed_s))
+            self.transport.wait(min(TICK_S, frame.time_s - elapsed_s))
 
     def _drain(self) -> None:
         last_s, began_s, elapsed_s = self.now_s, self.clock.now_s(), 0.0
@@ -143,7 +142,7 @@ class SendingEnd:
             elapsed_s = self.clock.now_s() - began_s
             self.now_s = last_s + elapsed_s
             self._exchange()
-            _wait(self.transport, TICK_S)
+            self.transport.wait(TICK_S)
 
     def _exchange(self) -> None:
         """Send what is due and take in the receiver's reports."""
@@ -263,7 +262,7 @@ class ReceivingEnd:
                 if silent or (seconds is not None and now_s - began_s > seconds):
                     break
                 if not self._turn(now_s):  # painting took its time: the next picture may be due already
-                    _wait(self.transport, TICK_S)
+                    self.transport.wait(TICK_S)
 
     def close(self) -> None:
         """Show what is still waiting and complete the recording."""
@@ -379,8 +378,3 @@ def _print_received(out: Path, local: Address, end: ReceivingEnd) -> None:
     if end.digests is not None:
         document["digests"] = end.digests
     print(json.dumps(document))
-
-
-def _wait(transport: UdpTransport, timeout_s: float) -> None:
-    """Until a datagram arrives, or the time is over."""
-    select.select([transport.fileno()], [], [], max(0.0, timeout_s))

@@ -32,8 +32,8 @@ class SentHistory:
         self._bytes = 0
 
     def remember(self, seq: int, pieces: Sequence[Piece], now_s: float) -> None:
-        """Keep the pieces of datagram `seq` (mod 2**16) that are worth sending again."""
-        kept = tuple(piece for piece in pieces if piece.resendable)
+        """Keep the pieces of datagram `seq` (mod 2**16) that are worth sending again; one may be in it twice."""
+        kept = tuple(dict.fromkeys(piece for piece in pieces if piece.resendable))
         if not kept:
             return
         size = sum(piece.payload_bytes for piece in kept)

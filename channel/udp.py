@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 from dataclasses import dataclass
 from typing import cast
@@ -122,9 +123,9 @@ class UdpTransport:
         self._received_bytes += sum(len(datagram.data) for datagram in arrived)
         return arrived
 
-    def fileno(self) -> int:
-        """The socket's file descriptor, for `select` and event loops."""
-        return self._socket.fileno()
+    def wait(self, timeout_s: float) -> None:
+        """Until a datagram arrives, or the time is over."""
+        select.select([self._socket], [], [], max(0.0, timeout_s))
 
     def close(self) -> None:
         """Give the port back. Closing twice is harmless."""

@@ -404,6 +404,19 @@ def test_a_run_of_losses_is_sent_again_unasked_and_twice() -> None:
     assert packetiser.poll(0.3) == []
 
 
+def test_both_copies_may_leave_in_one_late_poll() -> None:
+    packetiser = _packetiser(rate_bps=24_000)
+    for slot in range(4):
+        packetiser.push([_frame(slot)], slot * 0.05)
+        packetiser.poll(slot * 0.05)
+    for report, now_s in enumerate((0.1, 0.18)):
+        packetiser.on_feedback(Feedback(report, highest_seq=0, last_slot=0), now_s)
+    (again,) = packetiser.poll(0.25)  # a busy machine polls late
+    assert {WholeUnit(_frame(slot).data) for slot in (1, 2, 3)} == set(parse_datagram(again).records)
+    packetiser.on_feedback(Feedback(2, highest_seq=4, missing=(4,), last_slot=0), 0.3)
+    assert packetiser.poll(5.0) == []
+
+
 def test_the_loss_of_one_copy_is_no_news() -> None:
     packetiser = _packetiser(rate_bps=24_000)
     for slot in range(2):
