@@ -15,7 +15,6 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.link import PROBE_FRAMES
-from benchmarks.overlay import OVERLAYS, overlaid
 from common.clock import SystemClock
 from common.config import Config
 from common.container import MAGIC, SgvWriter, read_sgv
@@ -35,6 +34,7 @@ from common.wire import (
     parse_unit,
 )
 from receiver.chain import SceneDecoder
+from receiver.overlay import OVERLAYS, overlaid
 from receiver.painter import open_painter
 from receiver.pipeline import ReceiverSession, Shown
 from receiver.scenes import Scenes

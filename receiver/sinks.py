@@ -11,7 +11,7 @@ import contextlib
 import errno
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _MATRIX_CODES = {"bt709": (1, 1, 1), "bt601": (6, 6, 6)}
 """Matrix, primaries and transfer as numbered in ITU-T H.273 (BT.601: the 525-line numbers)."""
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
+CAPTION_HEIGHT = 24
+"""Of the strip above each picture of a pair, pixels."""
 
 
 @dataclass(frozen=True)
@@ -281,8 +283,6 @@ class BackgroundSink:
 class SideBySideSink:
     """Two pictures beside each other under captions, into an `Mp4Sink`."""
 
-    CAPTION_HEIGHT = 24
-
     def __init__(self, sink: Mp4Sink) -> None:
         self._sink = sink
 
@@ -290,15 +290,8 @@ class SideBySideSink:
         self, left: Frame, right: Frame, left_caption: str = "source", right_caption: str = ""
     ) -> None:
         """Write one frame at the time of `left`; `right` is scaled to the size of `left` if it differs."""
-        size = (left.picture.width, left.picture.height)
-        same = (right.picture.width, right.picture.height) == size
-        pictures = (left.picture, right.picture if same else resize(right.picture, *size))
-        halves = [
-            _captioned(picture, caption, self.CAPTION_HEIGHT)
-            for picture, caption in zip(pictures, (left_caption, right_caption), strict=True)
-        ]
-        y, u, v = (np.hstack(planes) for planes in zip(*(half.planes for half in halves), strict=True))
-        self._sink.show(Frame(Picture(y, u, v), left.pts, left.time_base, left.slot, left.colour))
+        pair = side_by_side(left.picture, right.picture, left_caption, right_caption)
+        self._sink.show(replace(left, picture=pair))
 
     def close(self) -> None:
         """Complete the file; raises SinkError."""
@@ -307,6 +300,18 @@ class SideBySideSink:
     def abandon(self) -> None:
         """Give up: the part written so far stays under its partial name."""
         self._sink.abandon()
+
+
+def side_by_side(left: Picture, right: Picture, left_caption: str, right_caption: str) -> Picture:
+    """Two pictures beside each other under captions; `right` is scaled to the size of `left` if it differs."""
+    size = (left.width, left.height)
+    pictures = (left, right if (right.width, right.height) == size else resize(right, *size))
+    halves = [
+        _captioned(picture, caption, CAPTION_HEIGHT)
+        for picture, caption in zip(pictures, (left_caption, right_caption), strict=True)
+    ]
+    y, u, v = (np.hstack(planes) for planes in zip(*(half.planes for half in halves), strict=True))
+    return Picture(y, u, v)
 
 
 def _captioned(picture: Picture, caption: str, height: int) -> Picture:

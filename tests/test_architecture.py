@@ -49,6 +49,10 @@ class Library:
 ANYWHERE = ("*",)
 
 LIBRARIES = {
+    "aiohttp": Library(
+        homes=("receiver/web/app.py", "channel/signalling/*"),
+        eager=("receiver/web/app.py", "channel/signalling/*"),
+    ),
     "aiortc": Library(homes=("channel/webrtc*",), eager=("channel/webrtc*",)),
     "sionna": Library(homes=("channel/radio*",)),
     "diffusers": Library(

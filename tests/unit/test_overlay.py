@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.overlay import OVERLAYS, overlaid
 from common.errors import UsageError
 from common.state import Composition
 from common.types import Frame, Picture
+from receiver.overlay import OVERLAYS, overlaid
 from receiver.pipeline import Shown
 
 WIDTH, HEIGHT = 70, 50

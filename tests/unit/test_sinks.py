@@ -11,7 +11,15 @@ import pytest
 
 from common.errors import CodecError, SinkError
 from common.types import Colour, Frame, Picture
-from receiver.sinks import BackgroundSink, Ffv1Sink, MemorySink, Mp4Sink, NullSink, SideBySideSink
+from receiver.sinks import (
+    CAPTION_HEIGHT,
+    BackgroundSink,
+    Ffv1Sink,
+    MemorySink,
+    Mp4Sink,
+    NullSink,
+    SideBySideSink,
+)
 from sender.sources import open_source
 
 RATE, TICK, COLOUR = Fraction(25), Fraction(1, 25), Colour()
@@ -94,10 +102,10 @@ def test_side_by_side_has_both_pictures_under_captions(tmp_path: Path) -> None:
     sink.close()
     with open_source(str(tmp_path / "s.mp4")) as source:
         picture = next(iter(source)).picture
-    assert (picture.width, picture.height) == (128, 48 + SideBySideSink.CAPTION_HEIGHT)
-    body = picture.y[SideBySideSink.CAPTION_HEIGHT :].astype(int)
+    assert (picture.width, picture.height) == (128, 48 + CAPTION_HEIGHT)
+    body = picture.y[CAPTION_HEIGHT:].astype(int)
     assert abs(body[:, 4:60].mean() - 40) < 3 and abs(body[:, 68:124].mean() - 200) < 3
-    strip = picture.y[: SideBySideSink.CAPTION_HEIGHT]
+    strip = picture.y[:CAPTION_HEIGHT]
     assert strip[:, :64].max() > 150 and strip[:, 64:].max() > 150, "both captions are written"
 
 

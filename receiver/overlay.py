@@ -6,7 +6,7 @@ Tints change chroma only, so the picture stays readable underneath.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from common.colour import crop
 from common.errors import UsageError
 from common.types import Frame, Picture, Plane
-from receiver.pipeline import Shown
+
+if TYPE_CHECKING:
+    from receiver.pipeline import Shown
 
 OVERLAYS = ("none", "uncertainty", "generated", "level")
 
