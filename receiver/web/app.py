@@ -68,10 +68,9 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Publication:
-    """shown : None where there are only figures; at_s : when it was published"""
+    """A picture to show; at_s : when it was published"""
 
-    shown: Shown | None
-    stats: PageStats
+    shown: Shown
     at_s: float
 
 
@@ -94,16 +93,21 @@ def _hash(text: str) -> str:
 class Page:
     """All browsers of one receiver. Everything but `counts` belongs to the event loop.
 
-    inbox : pictures and figures from the receiver's thread; `news` is set when there are some
+    pictures, figures : from the receiver's thread; `news` is set when there are some
     """
 
     def __init__(
-        self, inbox: Mailbox[Publication], sources: Sources, owner: Owner, access: Access, clock: Clock
+        self,
+        pictures: Mailbox[Publication],
+        figures: Mailbox[PageStats],
+        sources: Sources,
+        owner: Owner,
+        access: Access,
+        clock: Clock,
     ) -> None:
         self.news = asyncio.Event()
-        self._inbox, self._sources, self._owner, self._access, self._clock = (
-            inbox, sources, owner, access, clock,
-        )  # fmt: skip
+        self._pictures, self._figures, self._sources = pictures, figures, sources
+        self._owner, self._access, self._clock = owner, access, clock
         self._controls: dict[ControlName, Control] = {control.name: control for control in owner.controls}
         self._recording: bool | None = None if owner.start_recording is None else False
         self._files: tuple[str, ...] = ()
@@ -287,21 +291,20 @@ class Page:
             while True:
                 await self.news.wait()
                 self.news.clear()
-                fresh = self._inbox.get()
-                if fresh is not None:
-                    self._take_stats(fresh)
-                if fresh is not None and fresh.shown is not None:
+                if (stats := self._figures.get()) is not None:
+                    self._take_stats(stats)
+                if (fresh := self._pictures.get()) is not None:
                     self._newest = fresh
                     self._number += 1
-                    await self._show(fresh, fresh.shown, self._due(), loop, aside)
-                elif self._newest is not None and self._newest.shown is not None:
+                    await self._show(fresh, self._due(), loop, aside)
+                elif self._newest is not None:
                     again = [
                         viewer
                         for viewer in self._viewers
                         if viewer.behind and viewer.looking and viewer.ready
                     ]
                     self._number += bool(again)
-                    await self._show(self._newest, self._newest.shown, again, loop, aside)
+                    await self._show(self._newest, again, loop, aside)
 
     def _due(self) -> list[Viewer]:
         """Who gets the next picture; counts those who look and cannot."""
@@ -316,12 +319,12 @@ class Page:
     async def _show(
         self,
         publication: Publication,
-        shown: Shown,
         viewers: list[Viewer],
         loop: asyncio.AbstractEventLoop,
         aside: ThreadPoolExecutor,
     ) -> None:
         """Render each view once, and hand it to those who have it."""
+        shown = publication.shown
         source = self._sources.at(shown.frame.slot)
         for view in {viewer.view for viewer in viewers}:
             jpeg, flags = await loop.run_in_executor(aside, rendered, shown, source, view)
@@ -330,15 +333,15 @@ class Page:
                 if viewer.view == view and viewer.ready:
                     viewer.show(self._number, message, publication.at_s)
 
-    def _take_stats(self, fresh: Publication) -> None:
+    def _take_stats(self, stats: PageStats) -> None:
         """Figures go out a few times a second, a change of the link at once."""
-        changed = fresh.stats.link != self._stats.link
-        self._stats = fresh.stats
+        now_s, changed = self._clock.now_s(), stats.link != self._stats.link
+        self._stats = stats
         if bool(self._sources) != self._has_source:
             self._has_source = bool(self._sources)
             self._tell_all(self._setup())
-        if changed or fresh.at_s - self._stats_at_s >= STATS_EVERY_S:
-            self._stats_at_s = fresh.at_s
+        if changed or now_s - self._stats_at_s >= STATS_EVERY_S:
+            self._stats_at_s = now_s
             for viewer in self._viewers:
                 viewer.tell(self._stats.as_message(viewer.figures()))
 

@@ -61,7 +61,8 @@ class PageServer:
         self._owner = owner or Owner()
         self._clock = clock or SystemClock()
         self._access = Access.to(host)
-        self._inbox: Mailbox[Publication] = Mailbox()
+        self._pictures: Mailbox[Publication] = Mailbox()
+        self._figures: Mailbox[PageStats] = Mailbox()
         self._sources = Sources()
         self._page: Page | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -93,8 +94,10 @@ class PageServer:
         """Show one picture, or only figures where there is none. Never waits: browsers that are behind miss it."""
         from receiver.web.app import Publication
 
-        if self._inbox.put(Publication(shown, stats, self._clock.now_s())):
-            self._call(lambda page: page.news.set())
+        self._figures.put(stats)
+        if shown is not None:
+            self._pictures.put(Publication(shown, self._clock.now_s()))
+        self._call(lambda page: page.news.set())
 
     def publish_source(self, frame: Frame) -> None:
         """What the source showed, before the picture of the same slot is published; for seeing both side by side."""
@@ -114,13 +117,14 @@ class PageServer:
         counts = DropCounter()
         for reason, count in () if self._page is None else self._page.counts():
             counts.add(reason, count)
-        for reason, count in self._inbox.drops:
+        for reason, count in self._pictures.drops:
             counts.add("page busy" if reason == "full" else "page closed", count)
         return counts.snapshot()
 
     def close(self) -> None:
         """Send everybody away and stop. Safe to call again. Raises what the page itself has failed with."""
-        self._inbox.close()
+        self._pictures.close()
+        self._figures.close()
         if self._loop is not None and self._stop is not None:
             with suppress(RuntimeError):  # it has stopped by itself
                 self._loop.call_soon_threadsafe(self._stop.set)
@@ -151,7 +155,9 @@ class PageServer:
         from receiver.web.app import Page
 
         self._stop = asyncio.Event()
-        self._page = Page(self._inbox, self._sources, self._owner, self._access, self._clock)
+        self._page = Page(
+            self._pictures, self._figures, self._sources, self._owner, self._access, self._clock
+        )
         self._loop = asyncio.get_running_loop()
         await self._page.serve(bound, self._started.set, self._stop)
 

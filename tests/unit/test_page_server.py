@@ -239,6 +239,16 @@ async def test_pictures_and_figures_arrive(http: ClientSession, page: PageServer
     assert far(picture, rgb(given)) < 2
 
 
+async def test_figures_alone_displace_no_picture(http: ClientSession, page: PageServer) -> None:
+    async with browser(http, page) as viewer:
+        page.publish(shown(5), STATS)
+        page.publish(None, replace(STATS, link="silent"))
+        assert (await viewer.picture())[0][4] == 5
+        await viewer.drew((1, 0, 0, 1))
+        page.publish(None, replace(STATS, link="waiting"))
+        await viewer.until("stats", lambda stats: stats["link"] == "waiting")
+
+
 async def test_who_comes_later_sees_the_last_picture_at_once(http: ClientSession, page: PageServer) -> None:
     page.publish(shown(5), STATS)
     for _ in range(2):
