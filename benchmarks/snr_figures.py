@@ -70,9 +70,7 @@ def lines(rows: Sequence[Row]) -> list[Series]:
         if len(schemes) > 1:
             found.append(_best(f"{system} envelope", own))
         peers += own
-    if len({row.system for row in peers}) > 1 or peers:
-        found.append(_best(ENVELOPE, peers))
-    return found
+    return [*found, _best(ENVELOPE, peers)] if peers else found
 
 
 def _scheme(row: Row) -> str:

@@ -45,7 +45,7 @@ class PeerStream:
     """A codec's packets for a clip, at most at a rate.
 
     packets : one per picture
-    keys : whether each can be decoded by itself
+    keys : whether the encoder was asked for a key picture there
     scale, crf : at which they were made
     """
 
@@ -81,7 +81,8 @@ class StreamSpec:
         return hash_of([*self.material.stamp(), *settings])
 
     def open(self, clip: Loaded, out: Path) -> PeerStream:
-        """From its file below `out`, or made now. CodecError where no quality is low enough for the rate."""
+        """From its file below `out`, or made now. Where no quality is low enough for the rate it is the smallest there
+        is, of which the later parts come too late."""
         path = out / "streams" / f"{self.name}.{self.key()}.npz"
         found = _load(path)
         if found is None:

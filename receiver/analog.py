@@ -34,6 +34,7 @@ from common.wire import (
     slot_near,
 )
 from receiver.noisy import compose_noisy
+from receiver.scenes import newest_until
 
 _MAX_KEPT = 128
 """Frames kept for display, and to follow an anchor through that was seconds on its way."""
@@ -197,8 +198,7 @@ class AnalogDecoder:
 
     def latest_before(self, slot: int) -> SceneState | None:
         """The newest state that is not younger than `slot`."""
-        known = [s for s in self._scenes if s <= slot]
-        return self._scenes[max(known)] if known else None
+        return newest_until(self._scenes, slot)
 
 
 def _followed(track: Track, guide: Picture, scale: int, slot: int) -> Track:

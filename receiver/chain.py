@@ -39,6 +39,7 @@ from common.wire import (
     parse_unit,
     slot_near,
 )
+from receiver.scenes import newest_until
 
 _MAX_WAITING = 96  # frames that wait for a predecessor: three seconds
 _MAX_KEPT = 96  # states kept for display
@@ -222,8 +223,7 @@ class SceneDecoder:
 
     def latest_before(self, slot: int) -> SceneState | None:
         """The newest state that is not younger than `slot`."""
-        known = [s for s in self._scenes if s <= slot]
-        return self._scenes[max(known)] if known else None
+        return newest_until(self._scenes, slot)
 
     def compose(self, scene: SceneState, aside: Executor | None = None) -> Composition:
         """The base picture of a scene, with the residual that came for it."""

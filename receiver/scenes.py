@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import Protocol
 
 from common.state import Composition, SceneState
 from common.wire import StreamConfig
+
+
+def newest_until(scenes: Mapping[int, SceneState], slot: int) -> SceneState | None:
+    """Of scenes by slot the newest that is not younger than `slot`, None without any."""
+    return scenes.get(max((known for known in scenes if known <= slot), default=-1))
 
 
 class Scenes(Protocol):
