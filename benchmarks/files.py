@@ -6,6 +6,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
@@ -30,7 +31,6 @@ from common.wire import (
     is_group,
     is_key,
     kind_of,
-    pack_config,
     parse_unit,
 )
 from receiver.chain import SceneDecoder
@@ -39,6 +39,7 @@ from receiver.painter import open_painter
 from receiver.pipeline import ReceiverSession, Shown
 from receiver.scenes import Scenes
 from receiver.sinks import Ffv1Sink
+from receiver.timeline import Timeline
 from sender.labels import BlankAnalyzer, LabelAnalyzer
 from sender.pipeline import SenderSession, Step
 from sender.rate import FILE, LINK, Pace, RateTarget
@@ -63,10 +64,13 @@ def open_sender(source: VideoSource, config: Config, pace: Pace = LINK) -> Sende
     return SenderSession(stream, config, analyzer, target, pace, source.frame_count)
 
 
-def open_input(source: str | None, config: Config, seconds: float | None) -> VideoSource:
-    """The source at the configured size."""
+def open_input(
+    source: str | None, config: Config, seconds: float | None, loop: bool = False, live: bool = False
+) -> VideoSource:
+    """The source at the configured size. loop, live : as for `open_source`"""
     size = config.stream.size
-    return open_source(source, size if size == "auto" else (size.width, size.height), seconds)
+    shape = size if size == "auto" else (size.width, size.height)
+    return open_source(source, shape, seconds, loop=loop, live=live)
 
 
 def encoded(source: VideoSource, sender: SenderSession, writer: SgvWriter) -> Iterator[tuple[Frame, Step]]:
@@ -127,6 +131,7 @@ def _anchor_id(data: bytes) -> int:
 def decode_file(path: Path, out: Path, config: Config, overlay: str = "none") -> None:
     """Decode a `.sgv` file to lossless video: one picture per frame slot. The last line printed is JSON.
 
+    Pictures begin at the file's first slot and at time 0: a recording may be from the middle of a stream.
     A file that is cut short gives the pictures up to there, then a BitstreamError.
     """
     if overlay not in OVERLAYS:
@@ -134,12 +139,12 @@ def decode_file(path: Path, out: Path, config: Config, overlay: str = "none") ->
     session, stream, units = open_received(path, config)
     sink = Ffv1Sink(out, stream.frame_rate, stream.time_base, stream.colour)
     levels: Counter[str] = Counter()
-    digest, broken = 0, None
+    digest, broken, timeline = 0, None, Timeline(stream)
     with sink:
         try:
             for shown in received(session, units):
                 levels[shown.level] += 1
-                sink.show(overlaid(shown, overlay))
+                sink.show(replace(overlaid(shown, overlay), pts=timeline.place(shown.frame)))
                 if shown.scene is not None:
                     digest = zlib.crc32(picture_digest(shown.scene.base).to_bytes(4, "big"), digest)
         except BitstreamError as error:
@@ -167,27 +172,28 @@ def _decodable(path: Path) -> Iterator[bytes]:
 def open_received(path: Path, config: Config) -> tuple[ReceiverSession, StreamConfig, Iterator[bytes]]:
     """A receiver for a `.sgv` file, what the stream is, and all its units. WeightsError without the decoder's weights."""
     units = _decodable(path)
-    stream = _first_config(units, path)
+    first, stream = _first_config(units, path)
     settings, size = config.receiver, (stream.coded_height, stream.coded_width)
     painter = open_painter(config, stream.seed, size)
     session = ReceiverSession(settings, painter, SystemClock())
-    return session, stream, chain([pack_config(stream, 0).data], units)
+    return session, stream, chain([first], units)
 
 
 def received(session: ReceiverSession, units: Iterable[bytes]) -> Iterator[Shown]:
-    """The picture of every frame slot. Where the units end in a BitstreamError, that comes after the pictures before."""
-    slot, broken = 0, None
+    """The picture of every frame slot from the one that the first configuration names.
+
+    Where the units end in a BitstreamError, that comes after the pictures before.
+    """
+    broken = None
     try:
         for unit in units:
             session.receive(unit, 0.0)
-            while slot < session.decoder.newest_slot:
-                yield session.paint(slot)
-                slot += 1
+            while session.playout.next_slot < session.decoder.newest_slot:
+                yield session.paint(session.playout.next_slot)
     except BitstreamError as error:
         broken = error
-    while slot <= session.decoder.newest_slot:
-        yield session.paint(slot)
-        slot += 1
+    while session.playout.next_slot <= session.decoder.newest_slot:
+        yield session.paint(session.playout.next_slot)
     if broken is not None:
         raise broken
 
@@ -200,12 +206,12 @@ def _refuse_damage(path: Path, decoder: Scenes) -> None:
         raise BitstreamError(f"{path} is damaged after frame {good}: {lost} units could not be decoded")
 
 
-def _first_config(units: Iterator[bytes], path: Path) -> StreamConfig:
+def _first_config(units: Iterator[bytes], path: Path) -> tuple[bytes, StreamConfig]:
     for unit in units:
         if len(unit) >= 6 and kind_of(unit) is UnitKind.CONFIG:
             parsed = parse_unit(unit, 0, 0)
             assert isinstance(parsed, ConfigUnit)
-            return parsed.config
+            return unit, parsed.config
         break
     raise BitstreamError(f"{path} does not start with a stream configuration")
 
@@ -216,12 +222,13 @@ def describe_file(path: Path, json_only: bool) -> None:
     layers: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     keys: list[int] = []
-    digest = 0
+    digest, first_slot = 0, 0
     broken: BitstreamError | None = None
     try:
         for data in _decodable(path):
             before = decoder.counts["frame"]
             decoder.push(data, 0.0)
+            first_slot = first_slot if kinds else decoder.newest_slot + 1
             kinds[kind_of(data).name.lower()] += 1
             if kind_of(data) is not UnitKind.FRAME:
                 layers[kind_of(data).name.lower()] += len(data)
@@ -236,7 +243,7 @@ def describe_file(path: Path, json_only: bool) -> None:
         broken = error
     if decoder.config is None:
         raise broken or BitstreamError(f"{path} holds no stream configuration")
-    document = _document(path, decoder, layers, kinds, keys, digest)
+    document = _document(path, decoder, layers, kinds, keys, first_slot, digest)
     if not json_only:
         _print_table(document)
     print(json.dumps(document))
@@ -251,19 +258,22 @@ def _document(
     layers: Counter[str],
     kinds: Counter[str],
     keys: Sequence[int],
+    first_slot: int,
     digest: int,
 ) -> dict[str, object]:
     stream = decoder.config
     assert stream is not None
-    frames = decoder.newest_slot + 1
+    frames = decoder.newest_slot + 1 - first_slot
     size = path.stat().st_size
     duration_s = float(Fraction(frames) / stream.frame_rate)
     layers.update({layer.name.lower(): count for layer, count in decoder.layers.items() if count})
     layers["container"] = size - sum(layers.values())
     return {
         "file": path.name, "version": MAGIC[3], "width": stream.width, "height": stream.height,
-        "fps": float(stream.frame_rate), "frames": frames, "duration_s": round(duration_s, 4), "bytes": size,
-        "kbps": round(size * 8 / duration_s / 1e3, 3), "units": dict(kinds), "bytes_by_layer": dict(layers),
+        "fps": float(stream.frame_rate), "frames": frames, "first_slot": first_slot,
+        "duration_s": round(duration_s, 4), "bytes": size,
+        "kbps": round(size * 8 / duration_s / 1e3, 3) if frames else None,
+        "units": dict(kinds), "bytes_by_layer": dict(layers),
         "anchors": decoder.counts["anchor"], "key_frames": list(keys), "base_digest": f"{digest:08x}",
         "colour": {"matrix": stream.colour.matrix, "full_range": stream.colour.full_range},
         "guide_codec": stream.guide_codec,

@@ -83,6 +83,8 @@ class BandwidthEstimator:
         self._settings = settings
         self.rate_bps = min(max(settings.start_bps, settings.least_bps), settings.most_bps)
         self.queue_s = 0.0
+        self._standing_s = 0.0
+        """The lesser of the last two measurements: an end that was busy for once is no queue, unless it is a long one."""
         self._reports: deque[_Report] = deque()
         self._overuse: tuple[float, float] | None = None
         """(when, what arrived then)."""
@@ -109,7 +111,8 @@ class BandwidthEstimator:
         while self._reports[0].at_s < now_s - self._settings.base_window_s:
             self._reports.popleft()
         if rtt_s is not None or waiting_s > self._base_s() + self.queue_s:
-            self.queue_s = max(0.0, max(rtt_s or 0.0, waiting_s) - self._base_s())
+            measured_s = max(0.0, max(rtt_s or 0.0, waiting_s) - self._base_s())
+            self._standing_s, self.queue_s = min(self.queue_s, measured_s), measured_s
         if interval_s > 0:
             self._adapt(now_s, interval_s)
         return self.rate_bps
@@ -119,7 +122,7 @@ class BandwidthEstimator:
         recent = [report for report in self._reports if report.at_s > now_s - _RATE_WINDOW_S]
         heard = any(report.rtt_s is not None for report in recent)
         settled = now_s - self._lowered_s > max(_NOW_WINDOW_S, self._base_s())
-        if heard and self.queue_s * 1000 > s.overuse_ms:
+        if heard and max(self._standing_s, self.queue_s / 2) * 1000 > s.overuse_ms:
             if settled:
                 self._drain(now_s)
         elif self._loss() > s.loss_limit and now_s - self._lowered_s > _LOSS_WINDOW_S:

@@ -40,6 +40,8 @@ class Flight:
 
     rate_bps : what the link is taken to carry
     silent : a run of losses goes on, as far as is known
+    sample_s : from the sending of the newest datagram that the last report named to that report, None where it named
+        no new one
     """
 
     def __init__(self, rate_bps: float) -> None:
@@ -48,6 +50,11 @@ class Flight:
         self._rtt_s = _FIRST_RTT_S
         self._moved_s = float("-inf")
         self.silent = False
+        self.sample_s: float | None = None
+
+    def waiting_s(self, now_s: float) -> float:
+        """For how long the oldest datagram that no report has named has been on its way; 0 where there is none."""
+        return now_s - self._sent[0].at_s if self._sent else 0.0
 
     def sent(self, seq: int, size_bytes: int, now_s: float) -> None:
         """Note that datagram `seq` (0..65535) left."""
@@ -62,11 +69,12 @@ class Flight:
         What is returned counts as dealt with. A report that is older than one before it changes nothing, nor does one
         from before the first arrival (-1): there may be no receiver yet.
         """
+        self.sample_s = None
         if highest_seq < 0:
             return ()
-        latest_s = self._rtt_s
         while self._sent and self._reaches(highest_seq, self._sent[0].seq):
-            latest_s, self.silent, self._moved_s = now_s - self._sent.popleft().at_s, False, now_s
+            self.sample_s, self.silent, self._moved_s = now_s - self._sent.popleft().at_s, False, now_s
+        latest_s = self._rtt_s if self.sample_s is None else self.sample_s
         self._rtt_s += _RTT_GAIN * (latest_s - self._rtt_s)
         if patient or not self._sent or now_s <= self._due_s(self._sent[0], latest_s):
             return ()

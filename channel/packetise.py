@@ -181,6 +181,18 @@ class Packetiser:
         self._bucket.rate_bps = self._flight.rate_bps = rate_bps
         self._resend_bucket.rate_bps = rate_bps * self._config.retransmit_share
 
+    def set_repair_ratio(self, ratio: float) -> None:
+        """Protect what is pushed from now on more, or less: as many repair symbols per source symbol."""
+        self._config = self._config.model_copy(update={"repair_ratio": ratio})
+
+    def round_trip_s(self) -> float | None:
+        """What the last report says of the newest datagram it names, queues included; None where it names no new one."""
+        return self._flight.sample_s
+
+    def waiting_s(self, now_s: float) -> float:
+        """For how long the oldest datagram that no report has named has been on its way."""
+        return self._flight.waiting_s(now_s)
+
     def push(self, units: Sequence[EncodedUnit], now_s: float) -> None:
         """Queue the units of one frame (or any others) for the next polls.
 

@@ -6,14 +6,17 @@
 Datagram number n draws its random numbers from a Philox generator at counter n (Salmon et al., SC 2011), so
 its fate depends on seed, n, and the time it was sent, not on the pattern of calls. Losses in bursts follow
 the Gilbert-Elliott model (Elliott 1963) with no loss in the good and certain loss in the bad state.
+`change` makes it another link on the way: what waits then leaves at the new rate.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Protocol
+from heapq import heapify, heappop, heappush
+from math import inf
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -70,27 +73,33 @@ class _Link(Protocol):
     def departure_s(self, wire_bytes: int, now_s: float, longest_wait_s: float) -> float | None:
         """Departure time, or None when the queue is full (the datagram is not taken)."""
 
-
-class _FreeLink:
-    """Unlimited capacity."""
-
-    def departure_s(self, wire_bytes: int, now_s: float, longest_wait_s: float) -> float | None:
-        return now_s
+    def backlog_s(self, now_s: float) -> float:
+        """Until everything that it has taken has left."""
 
 
 class _RateLink:
-    """Constant capacity, first in first out."""
+    """Constant capacity, which may be infinite; first in, first out."""
 
     def __init__(self, rate_bps: float) -> None:
-        self._rate_bps = rate_bps
+        self.rate_bps = rate_bps
         self._busy_until_s = 0.0
 
     def departure_s(self, wire_bytes: int, now_s: float, longest_wait_s: float) -> float | None:
         start_s = max(now_s, self._busy_until_s)
         if start_s - now_s > longest_wait_s:
             return None
-        self._busy_until_s = start_s + wire_bytes * 8 / self._rate_bps
+        self._busy_until_s = start_s + wire_bytes * 8 / self.rate_bps
         return self._busy_until_s
+
+    def backlog_s(self, now_s: float) -> float:
+        return max(0.0, self._busy_until_s - now_s)
+
+    def change(self, rate_bps: float, now_s: float) -> float:
+        """Another capacity from `now_s` on; returns by how much that stretches the time to every departure."""
+        backlog_s = self.backlog_s(now_s)
+        stretch = self.rate_bps / rate_bps if backlog_s else 1.0
+        self.rate_bps, self._busy_until_s = rate_bps, now_s + backlog_s * stretch
+        return stretch
 
 
 class _TraceLink:
@@ -113,6 +122,9 @@ class _TraceLink:
             return None
         self._index, self._left_bytes = index, left - wire_bytes
         return departure_s
+
+    def backlog_s(self, now_s: float) -> float:
+        return max(0.0, self._time_s(self._index) - now_s) if self._index >= 0 else 0.0
 
     def _time_s(self, index: int) -> float:
         lap, position = divmod(index, len(self._times_ms))
@@ -137,22 +149,47 @@ class _Dice:
     corrupt: float
 
 
+class _Flying(NamedTuple):
+    """A datagram that will arrive; the first in order of arrival, then of sending.
+
+    departure_s : when it has left the bottleneck
+    delay_s : from there to the other end, jitter included
+    held_s : for how much longer it is held back so that others overtake it
+    """
+
+    arrival_s: float
+    number: int
+    data: bytes
+    departure_s: float
+    delay_s: float
+    held_s: float
+
+
 class SimulatedChannel:
     """One direction of a simulated link; implements `common.ports.Transport`.
 
     spec : the channel, see `channel.spec`
     seed : same seed, same datagrams at the same times: same fate
+    max_bytes : of a datagram
+    overhead_bytes : what the link carries for each one besides
 
     Arrival times are those of the simulation, not those of the calls to `receive`.
     """
 
-    def __init__(self, spec: PacketChannelSpec, seed: int) -> None:
-        self._spec: Impairments = PacketSpec() if isinstance(spec, CleanSpec) else spec
+    def __init__(
+        self,
+        spec: PacketChannelSpec,
+        seed: int,
+        max_bytes: int = MAX_DATAGRAM_BYTES,
+        overhead_bytes: int = WIRE_OVERHEAD_BYTES,
+    ) -> None:
+        self._spec = _impairments(spec)
+        self._max_bytes, self._overhead_bytes = max_bytes, overhead_bytes
         self._key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
         self._link = _make_link(spec)
         self._in_bad_state = False
         self._newest_arrival_s = 0.0
-        self._in_flight: list[tuple[float, int, bytes]] = []
+        self._in_flight: list[_Flying] = []
         self._entered = 0
         self._closed = False
         self._sent = self._sent_bytes = self._delivered = self._delivered_bytes = 0
@@ -166,8 +203,8 @@ class SimulatedChannel:
         """
         if self._closed:
             raise ChannelError("the simulated channel is closed")
-        if len(datagram) > MAX_DATAGRAM_BYTES:
-            raise ChannelError(f"datagram of {len(datagram)} bytes, at most {MAX_DATAGRAM_BYTES} allowed")
+        if len(datagram) > self._max_bytes:
+            raise ChannelError(f"datagram of {len(datagram)} bytes, at most {self._max_bytes} allowed")
         generator = self._generator(self._sent)
         self._sent += 1
         self._sent_bytes += len(datagram)
@@ -179,21 +216,45 @@ class SimulatedChannel:
         if dice.corrupt < self._spec.corrupt and datagram:
             datagram = _corrupt(datagram, generator)
             self._corrupted += 1
-        arrival_s = self._arrival_s(departure_s, dice)
-        self._enter(arrival_s, datagram)
+        delay_s, held_s = self._delays_s(dice)
+        self._enter(datagram, departure_s, delay_s, held_s)
         if dice.duplicate < self._spec.duplicate:
             self._duplicated += 1
-            self._enter(arrival_s + dice.lag * _DUPLICATE_LAG_S, datagram)
+            self._enter(datagram, departure_s, delay_s, held_s + dice.lag * _DUPLICATE_LAG_S)
 
     def receive(self, now_s: float) -> list[Datagram]:
         """Everything that has arrived by `now_s`, in order of arrival."""
         arrived = []
-        while self._in_flight and self._in_flight[0][0] <= now_s:
-            arrival_s, _, data = heappop(self._in_flight)
-            arrived.append(Datagram(data, arrival_s))
+        while self._in_flight and self._in_flight[0].arrival_s <= now_s:
+            flying = heappop(self._in_flight)
+            arrived.append(Datagram(flying.data, flying.arrival_s))
             self._delivered += 1
-            self._delivered_bytes += len(data)
+            self._delivered_bytes += len(flying.data)
         return arrived
+
+    def change(self, spec: PacketChannelSpec, now_s: float) -> None:
+        """Another link from `now_s` on: what waits leaves at its rate or falls into its outages.
+
+        All else about what was sent before is settled. Raises ConfigError where either link follows a trace.
+        """
+        if not isinstance(self._link, _RateLink) or isinstance(spec, TraceSpec):
+            raise ConfigError("a link that follows a trace cannot be changed: the trace says when it changes")
+        self._spec = _impairments(spec)
+        stretch = self._link.change(_rate_bps(spec), now_s)
+        waiting = [flying for flying in self._in_flight if flying.departure_s > now_s]
+        self._in_flight = [flying for flying in self._in_flight if flying.departure_s <= now_s]
+        heapify(self._in_flight)
+        self._newest_arrival_s = max((f.arrival_s for f in self._in_flight if not f.held_s), default=0.0)
+        for flying in sorted(waiting, key=attrgetter("number")):
+            departure_s = now_s + (flying.departure_s - now_s) * stretch
+            if self._is_out(departure_s):
+                self._drops.add("outage")
+            else:
+                self._enter(flying.data, departure_s, flying.delay_s, flying.held_s)
+
+    def queue_s(self, now_s: float) -> float:
+        """For how long a datagram sent now would wait for the link."""
+        return self._link.backlog_s(now_s)
 
     @property
     def busy(self) -> bool:
@@ -202,7 +263,7 @@ class SimulatedChannel:
 
     def next_arrival_s(self) -> float | None:
         """When the next datagram arrives, None while nothing is in flight."""
-        return self._in_flight[0][0] if self._in_flight else None
+        return self._in_flight[0].arrival_s if self._in_flight else None
 
     def close(self) -> None:
         """Refuse further datagrams and forget those in flight."""
@@ -230,13 +291,16 @@ class SimulatedChannel:
         """(reason for its loss or "", departure time) of a datagram at the bottleneck and on the air."""
         lost = self._is_lost(dice)  # first, so that the loss process steps once per datagram whatever happens
         departure_s = self._link.departure_s(
-            size_bytes + WIRE_OVERHEAD_BYTES, now_s, self._spec.queue_ms / 1000
+            size_bytes + self._overhead_bytes, now_s, self._spec.queue_ms / 1000
         )
         if departure_s is None:
             return "queue", now_s
-        if any(0 <= departure_s - o.start_s < o.duration_s for o in self._spec.outage):
+        if self._is_out(departure_s):
             return "outage", departure_s
         return ("loss" if lost else ""), departure_s
+
+    def _is_out(self, departure_s: float) -> bool:
+        return any(0 <= departure_s - o.start_s < o.duration_s for o in self._spec.outage)
 
     def _is_lost(self, dice: _Dice) -> bool:
         spec = self._spec
@@ -247,23 +311,26 @@ class SimulatedChannel:
         self._in_bad_state = dice.loss >= leave_bad if self._in_bad_state else dice.loss < enter_bad
         return self._in_bad_state
 
-    def _arrival_s(self, departure_s: float, dice: _Dice) -> float:
-        """Jitter alone keeps the order; a datagram held back lets others overtake it."""
-        delay_ms = self._spec.delay_ms + self._spec.jitter_ms * (2 * dice.jitter - 1)
-        arrival_s = max(self._newest_arrival_s, departure_s + max(0.0, delay_ms) / 1000)
-        if dice.reorder < self._spec.reorder:
-            self._reordered += 1
-            shortest_s, longest_s = _HOLD_BACK_S
-            return arrival_s + shortest_s + dice.hold_back * (longest_s - shortest_s)
-        self._newest_arrival_s = arrival_s
-        return arrival_s
+    def _delays_s(self, dice: _Dice) -> tuple[float, float]:
+        """(delay, for how much longer it is held back) of a datagram."""
+        delay_s = max(0.0, self._spec.delay_ms + self._spec.jitter_ms * (2 * dice.jitter - 1)) / 1000
+        if dice.reorder >= self._spec.reorder:
+            return delay_s, 0.0
+        self._reordered += 1
+        shortest_s, longest_s = _HOLD_BACK_S
+        return delay_s, shortest_s + dice.hold_back * (longest_s - shortest_s)
 
-    def _enter(self, arrival_s: float, datagram: bytes) -> None:
+    def _enter(self, datagram: bytes, departure_s: float, delay_s: float, held_s: float) -> None:
+        """Jitter alone keeps the order; a datagram held back lets others overtake it."""
+        arrival_s = max(self._newest_arrival_s, departure_s + delay_s)
+        if not held_s:
+            self._newest_arrival_s = arrival_s
         if len(self._in_flight) >= _MAX_IN_FLIGHT:
             self._drops.add("overflow")
             return
         self._entered += 1
-        heappush(self._in_flight, (arrival_s, self._entered, datagram))
+        flying = _Flying(arrival_s + held_s, self._entered, datagram, departure_s, delay_s, held_s)
+        heappush(self._in_flight, flying)
 
 
 def make_link(
@@ -290,9 +357,16 @@ def _open(spec: DatagramChannelSpec, seed: int) -> SimulatedChannel | RadioChann
 def _make_link(spec: PacketChannelSpec) -> _Link:
     if isinstance(spec, TraceSpec):
         return _TraceLink(spec.opportunities_ms)
-    if isinstance(spec, PacketSpec) and spec.rate_kbps is not None:
-        return _RateLink(spec.rate_kbps * 1000)
-    return _FreeLink()
+    return _RateLink(_rate_bps(spec))
+
+
+def _rate_bps(spec: CleanSpec | PacketSpec) -> float:
+    rate_kbps = spec.rate_kbps if isinstance(spec, PacketSpec) else None
+    return inf if rate_kbps is None else rate_kbps * 1000
+
+
+def _impairments(spec: PacketChannelSpec) -> Impairments:
+    return PacketSpec() if isinstance(spec, CleanSpec) else spec
 
 
 def _corrupt(datagram: bytes, generator: np.random.Generator) -> bytes:

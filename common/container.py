@@ -9,6 +9,7 @@ that every stretch of the file keeps to the rate. A piece starts with one byte, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -130,6 +131,11 @@ class SgvWriter:
         except OSError as error:
             raise SinkError(f"cannot finish {self._path}: {error.strerror}") from error
 
+    def abandon(self) -> None:
+        """Give up: what was written so far stays under the partial name."""
+        with suppress(OSError):  # the disk may be full
+            self._file.close()
+
     def __enter__(self) -> Self:
         return self
 
@@ -139,7 +145,7 @@ class SgvWriter:
         if kind is None:
             self.close()
         else:
-            self._file.close()
+            self.abandon()
 
 
 def read_sgv(path: Path) -> Iterator[bytes]:

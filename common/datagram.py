@@ -22,7 +22,8 @@
         5..6  highest sequence number
         7     loss ratio * 255
         8     number of missing * 5 + number of anchors
-        9..   varints: bytes/s received, last slot + 1, missing (distance below the highest), anchors
+        9..   varints: bytes/s received, last slot + 1, milliseconds for which the highest has been here, missing
+              (distance below the highest), anchors
 
 A frame unit of 60-120 bytes alone in its datagram costs 5 bytes of header. Varints are LEB128, shortest form
 only. Both parsers raise BitstreamError on anything malformed; no field is trusted before it is checked, and
@@ -166,7 +167,7 @@ def pack_feedback(feedback: Feedback) -> bytes:
     fixed = highest.to_bytes(2, "big") + bytes(
         [round(feedback.loss_ratio * 255), len(feedback.missing) * (MAX_ANCHORS + 1) + len(feedback.anchors)]
     )
-    numbers = [round(feedback.received_bps / 8), feedback.last_slot + 1]
+    numbers = [round(feedback.received_bps / 8), feedback.last_slot + 1, feedback.held_ms]
     numbers += [(highest - seq) % SEQ_MODULUS for seq in feedback.missing]
     numbers += feedback.anchors
     return _seal(_FEEDBACK_VERSION << 4 | flags, feedback.sequence, fixed + _varints(numbers))
@@ -189,6 +190,7 @@ def parse_feedback(data: bytes) -> Feedback:
         highest_seq=highest if known else -1,
         received_bps=reader.varint(_UINT32_MAX) * 8.0,
         last_slot=reader.varint(_UINT32_MAX) - 1,
+        held_ms=reader.varint(_UINT32_MAX),
         missing=tuple((highest - reader.varint(SEQ_MODULUS - 1)) % SEQ_MODULUS for _ in range(missing_count)),
         anchors=tuple(reader.varint(_UINT32_MAX) for _ in range(anchor_count)),
         loss_ratio=loss_byte / 255,
@@ -315,7 +317,7 @@ def _open(data: bytes, version: int, name: str) -> tuple[int, int]:
 
 
 def _check_feedback(feedback: Feedback) -> None:
-    numbers = (feedback.last_slot + 1, *feedback.anchors)
+    numbers = (feedback.last_slot + 1, feedback.held_ms, *feedback.anchors)
     if not all(0 <= number <= _UINT32_MAX for number in numbers) or not 0 <= feedback.loss_ratio <= 1:
         raise ValueError(f"feedback field out of range: {feedback}")
     if not 0 <= feedback.received_bps <= _UINT32_MAX * 8.0:

@@ -147,6 +147,7 @@ class Feedback:
     last_slot : newest slot whose state is good, -1 if none
     anchors : ids of complete anchors held (at most 4)
     refresh : a self-contained frame is needed: the state is lost or nothing arrived yet
+    held_ms : from the arrival of the datagram `highest_seq` to this report (DLSR in RFC 3550): no part of the round trip
     """
 
     sequence: int
@@ -157,3 +158,4 @@ class Feedback:
     last_slot: int = -1
     anchors: tuple[int, ...] = ()
     refresh: bool = False
+    held_ms: int = 0

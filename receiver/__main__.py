@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from cli import Budget, ConfigFile, Decoder, Device, Digests, Overrides, Steps, Threads, reported, settings
+from common.options import (
+    Budget,
+    ConfigFile,
+    Decoder,
+    Device,
+    Digests,
+    Overrides,
+    Steps,
+    Threads,
+    reported,
+    settings,
+)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

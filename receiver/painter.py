@@ -20,7 +20,7 @@ class Painter(Protocol):
     def levels(self) -> tuple[str, ...]: ...
     @property
     def held(self) -> Picture | None: ...
-    def reset(self) -> None: ...
+    def reset(self, seed: int | None = None) -> None: ...
     def render(
         self, composition: Composition, facts: FrameFacts, level: str, should_stop: Callable[[], bool]
     ) -> Painted: ...
@@ -34,8 +34,8 @@ class BasePainter:
     def __init__(self) -> None:
         self.held: Picture | None = None
 
-    def reset(self) -> None:
-        """Forget the picture painted last."""
+    def reset(self, seed: int | None = None) -> None:
+        """Forget the picture painted last; there is no noise to seed."""
         self.held = None
 
     def render(

@@ -62,6 +62,7 @@ class ReceiverSession:
     clock : measures how long work takes; `now_s` arguments are stream-side time and may be virtual
     aside : where the anchor is warped while the guide is enlarged
     shown_slot : the frame that was shown last, -1 before any
+    refresh_due : somebody wants a self-contained frame though nothing is lost: a recording begins with one
     """
 
     settings: ReceiverSettings
@@ -75,6 +76,7 @@ class ReceiverSession:
     refresh_asked_s: float = -1e9
     first_arrival_s: float | None = None
     shown_slot: int = -1
+    refresh_due: bool = False
 
     def __post_init__(self) -> None:
         self.timer = StageTimer(self.clock)
@@ -84,7 +86,7 @@ class ReceiverSession:
         """Take one unit; bad bytes are counted, never raised."""
         stream, before = self.decoder.config, self.decoder.newest_slot
         if self.decoder.config is not None and not self.costs.known:
-            self._prime()
+            prime(self.costs, self.painter, self.clock, self._coded_size())
         with self.timer.stage("decode and advance"):
             self.decoder.push(unit, arrival_s)
         if self.first_arrival_s is None:
@@ -98,12 +100,18 @@ class ReceiverSession:
     def due(self, now_s: float) -> list[Shown]:
         """Paint every frame whose time has come."""
         shown = []
-        while (
-            self.decoder.config is not None
-            and self.playout.due_s(self._capture_s(self.playout.next_slot)) <= now_s
-        ):
+        while self._is_due(self.playout.next_slot, now_s):
             shown.append(self.paint(self.playout.next_slot))
         return shown
+
+    def newest_due(self, now_s: float) -> Shown | None:
+        """Paint the newest frame whose time has come and leave out those before it: who is behind must not stay so."""
+        slot = self.playout.next_slot
+        if not self._is_due(slot, now_s):
+            return None
+        while self._is_due(slot + 1, now_s):
+            slot += 1
+        return self.paint(slot)
 
     def paint(self, slot: int) -> Shown:
         """Paint the frame at `slot` now, with what has arrived, at the best level that fits the budget."""
@@ -146,28 +154,21 @@ class ReceiverSession:
             and self.first_arrival_s is not None
             and now_s - self.first_arrival_s > 0.25
         )
-        wanted = lost or self.decoder.stalled_for_s(now_s) > _REFRESH_AFTER_S
+        wanted = self.refresh_due or lost or self.decoder.stalled_for_s(now_s) > _REFRESH_AFTER_S
         if not wanted or now_s - self.refresh_asked_s < _REFRESH_EVERY_S:
             return False
-        self.refresh_asked_s = now_s
+        self.refresh_asked_s, self.refresh_due = now_s, False
         return True
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
-    def _prime(self) -> None:
-        """Learn what each level costs on this machine before the first picture: deadline control starts informed."""
+    def _is_due(self, slot: int, now_s: float) -> bool:
+        return self.decoder.config is not None and self.playout.due_s(self._capture_s(slot)) <= now_s
+
+    def _coded_size(self) -> tuple[int, int]:
         config = self.decoder.config
         assert config is not None
-        scene = _grey_scene(config.coded_height, config.coded_width, contrast=64)
-        for level in self.painter.levels[:4]:  # more steps than one are scaled from one
-            took_s = []
-            for _ in range(_PRIMING_RUNS):
-                began_s = self.clock.now_s()
-                self.painter.render(scene, FrameFacts(), level, lambda: False)
-                took_s.append(self.clock.now_s() - began_s)
-            # The first runs load and allocate; one of those would rule a level out for seconds.
-            self.costs.observe(level, float(np.median(took_s)) + _COMPOSE_S)
-        self.painter.reset()
+        return config.coded_height, config.coded_width
 
     def _capture_s(self, slot: int) -> float:
         assert self.decoder.config is not None
@@ -207,6 +208,23 @@ class ReceiverSession:
         pts = config.pts_of(slot) if own is None else own
         even = config.width + config.width % 2, config.height + config.height % 2
         return Frame(crop(picture, *even), pts, config.time_base, slot, config.colour)
+
+
+def prime(costs: CostModel, painter: Painter, clock: Clock, size: tuple[int, int]) -> None:
+    """Learn what each level costs on this machine before the first picture: deadline control starts informed.
+
+    size : (height, width) of the coded picture
+    """
+    scene = _grey_scene(*size, contrast=64)
+    for level in painter.levels[:4]:  # more steps than one are scaled from one
+        took_s = []
+        for _ in range(_PRIMING_RUNS):
+            began_s = clock.now_s()
+            painter.render(scene, FrameFacts(), level, lambda: False)
+            took_s.append(clock.now_s() - began_s)
+        # The first runs load and allocate; one of those would rule a level out for seconds.
+        costs.observe(level, float(np.median(took_s)) + _COMPOSE_S)
+    painter.reset()
 
 
 def _grey_scene(height: int, width: int, contrast: int = 0) -> Composition:

@@ -99,6 +99,8 @@ class Reassembler:
         self._datagrams = self._bytes = self._units = 0
         self._reports = 0
         self._reported_s: float | None = None
+        self._newest: tuple[int, float] = (-1, 0.0)
+        """(highest sequence number, when it came)."""
         self._reported_bytes = 0
         self._loss_ratio = self._received_bps = 0.0
 
@@ -117,6 +119,8 @@ class Reassembler:
             self._drops.add("duplicate")
         elif parsed.echo is not None:
             self._losses.answered(parsed.echo, now_s)
+        if self._losses.highest_seq != self._newest[0]:
+            self._newest = self._losses.highest_seq, now_s
         units = [unit for record in parsed.records if (unit := self._complete(record, now_s)) is not None]
         self._units += len(units)
         return [ReceivedUnit(unit, now_s) for unit in units]
@@ -150,6 +154,7 @@ class Reassembler:
             last_slot=last_slot,
             anchors=anchors,
             refresh=refresh,
+            held_ms=self._held_ms(now_s),
         )
         self._reports = (self._reports + 1) % SEQ_MODULUS
         return feedback
@@ -220,6 +225,10 @@ class Reassembler:
 
     def _partial_bytes(self) -> int:
         return sum(partial.held_bytes for partial in self._partials.values())
+
+    def _held_ms(self, now_s: float) -> int:
+        seq, arrived_s = self._newest
+        return round(max(0.0, now_s - arrived_s) * 1000) if seq >= 0 else 0
 
     def _take_received_bps(self, now_s: float) -> float:
         elapsed_s = 0.0 if self._reported_s is None else now_s - self._reported_s

@@ -7,143 +7,60 @@ written such that it plays up to where it was cut.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, cast
+from typing import Self
 
 import numpy as np
 
 from common.colour import resize
-from common.errors import CodecError, SinkError
+from common.errors import SinkError
 from common.types import Colour, Frame, Picture, Plane
+from receiver.encoding import Encoding, VideoEncoder
 
-if TYPE_CHECKING:
-    import av
-    from av.video.stream import VideoStream
-
-_MATRIX_CODES = {"bt709": (1, 1, 1), "bt601": (6, 6, 6)}
-"""Matrix, primaries and transfer as numbered in ITU-T H.273 (BT.601: the 525-line numbers)."""
-_LIMITED_RANGE, _FULL_RANGE = 1, 2
 CAPTION_HEIGHT = 24
 """Of the strip above each picture of a pair, pixels."""
 
 
-@dataclass(frozen=True)
-class _Encoding:
-    """How one kind of recording is written; `options` are libav's."""
-
-    container: str
-    codec: str
-    options: dict[str, str] = field(default_factory=dict)
-    container_options: dict[str, str] = field(default_factory=dict)
-
-
 class _Recording:
-    """One video stream in one file. Raises SinkError, in one line, for whatever the system refuses."""
+    """One video file under its partial name until it is complete. Raises SinkError, in one line."""
 
     def __init__(
-        self, path: Path, encoding: _Encoding, frame_rate: Fraction, time_base: Fraction, colour: Colour
+        self, path: Path, encoding: Encoding, frame_rate: Fraction, time_base: Fraction, colour: Colour
     ) -> None:
-        import av
-
         self.path = path
         self.partial_path = path.with_name(f"{path.stem}.partial{path.suffix}")
-        self._time_base = time_base
-        self._colour = colour
-        self._size: tuple[int, int] | None = None
-        self._last_s: Fraction | None = None
-        self._closed = False
         _check_writable(path, self.partial_path)
-        self._container = av.open(
-            str(self.partial_path),
-            "w",
-            format=encoding.container,
-            container_options=encoding.container_options,
+        remark = f"; the part so far is in {self.partial_path}"
+        self._encoder = VideoEncoder(
+            str(self.partial_path), str(path), encoding, frame_rate, time_base, colour, remark
         )
-        stream = self._container.add_stream(encoding.codec, frame_rate, dict(encoding.options))
-        self._stream = cast("VideoStream", stream)
 
     def write(self, frame: Frame) -> None:
         """Encode one frame; frames come in time order and in one size and colour."""
-        if self._closed:
-            raise SinkError(f"{self.path}: the recording is already closed")
-        size = (frame.picture.width, frame.picture.height)
-        if self._size is None:
-            self._start(size)
-        if size != self._size or frame.colour != self._colour:
-            raise SinkError(f"{self.path}: picture size or colour changed during the recording")
-        time_s = frame.pts * frame.time_base
-        if self._last_s is not None and time_s <= self._last_s:
-            raise SinkError(f"{self.path}: frame at {float(time_s):.3f} s does not come after the last one")
-        self._last_s = time_s
-        self._mux(_to_av_frame(frame, *self._range_and_matrix()))
+        self._encoder.write(frame)
 
     def finish(self) -> None:
         """Complete the file and give it its name."""
-        if self._closed:
+        if self._encoder.closed:
             return
-        if self._size is None:
-            self.abandon()
+        self._encoder.finish()
+        if not self._encoder.started:
             self.partial_path.unlink(missing_ok=True)
             raise SinkError(f"{self.path}: there was no picture to write, so no file was made")
-        self._mux(None)
-        self._close_file()
         try:
             self.partial_path.replace(self.path)
         except OSError as error:
-            raise self._refused(error) from error
+            raise SinkError(
+                f"{self.path}: cannot get its name ({error.strerror}); it is in {self.partial_path}"
+            ) from error
 
     def abandon(self) -> None:
         """Stop without renaming: what was written stays under the partial name."""
-        if self._closed:
-            return
-        with contextlib.suppress(SinkError):  # the disk may be full by now; what is there stays
-            if self._size is not None:
-                self._mux(None)
-            self._close_file()
-
-    def _start(self, size: tuple[int, int]) -> None:
-        context = self._stream.codec_context
-        context.width, context.height = self._size = size
-        context.pix_fmt = "yuv420p"
-        context.time_base = self._time_base
-        context.color_range, context.colorspace = self._range_and_matrix()
-        _, context.color_primaries, context.color_trc = _MATRIX_CODES[self._colour.matrix]
-
-    def _range_and_matrix(self) -> tuple[int, int]:
-        sample_range = _FULL_RANGE if self._colour.full_range else _LIMITED_RANGE
-        return sample_range, _MATRIX_CODES[self._colour.matrix][0]
-
-    def _mux(self, frame: av.VideoFrame | None) -> None:
-        import av
-
-        try:
-            self._container.mux(self._stream.encode(frame))
-        except (av.FFmpegError, OSError) as error:
-            # Nothing may be written after a failed write: libav's MP4 writer crashes if it is asked to.
-            with contextlib.suppress(SinkError):
-                self._close_file()
-            raise self._refused(error) from error
-
-    def _close_file(self) -> None:
-        import av
-
-        self._closed = True
-        try:
-            self._container.close()
-        except (av.FFmpegError, OSError) as error:
-            raise self._refused(error) from error
-
-    def _refused(self, error: av.FFmpegError | OSError) -> SinkError:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        return SinkError(
-            f"{self.path}: cannot be written ({reason}); the part so far is in {self.partial_path}"
-        )
+        self._encoder.abandon()
 
 
 def _check_writable(path: Path, partial_path: Path) -> None:
@@ -154,20 +71,6 @@ def _check_writable(path: Path, partial_path: Path) -> None:
         partial_path.open("wb").close()
     except OSError as error:
         raise SinkError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
-
-
-def _to_av_frame(frame: Frame, sample_range: int, matrix: int) -> av.VideoFrame:
-    import av
-
-    picture = frame.picture
-    av_frame = av.VideoFrame(picture.width, picture.height, "yuv420p")
-    for plane, samples in zip(av_frame.planes, picture.planes, strict=True):
-        target = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]
-        target[: samples.shape[0], : samples.shape[1]] = samples
-    av_frame.pts = frame.pts
-    av_frame.time_base = frame.time_base
-    av_frame.color_range, av_frame.colorspace = sample_range, matrix
-    return av_frame
 
 
 class _FileSink:
@@ -221,7 +124,7 @@ class Ffv1Sink(_FileSink):
     def __init__(self, path: Path, frame_rate: Fraction, time_base: Fraction, colour: Colour) -> None:
         options = {"level": "3", "slices": "4", "slicecrc": "1", "g": "1"}
         # Clusters of at most a second reach the disk early, so a cut recording loses little.
-        encoding = _Encoding("matroska", "ffv1", options, {"cluster_time_limit": "1000"})
+        encoding = Encoding("matroska", "ffv1", options, {"cluster_time_limit": "1000"})
         super().__init__(_Recording(path, encoding, frame_rate, time_base, colour))
 
 
@@ -235,15 +138,9 @@ class Mp4Sink(_FileSink):
     def __init__(
         self, path: Path, frame_rate: Fraction, time_base: Fraction, colour: Colour, codec: str = "libx264"
     ) -> None:
-        import av
-
-        if codec not in av.codecs_available:
-            raise CodecError(
-                f"this PyAV has no {codec} encoder; install PyAV's own wheel or choose another codec"
-            )
         options = {"preset": "veryfast", "crf": "18", "g": "48"} if codec == "libx264" else {"qscale": "2"}
         # Fragments of at most 48 frames while recording (playable when cut), one ordinary index at the end.
-        encoding = _Encoding("mp4", codec, options, {"movflags": "hybrid_fragmented+frag_keyframe"})
+        encoding = Encoding("mp4", codec, options, {"movflags": "hybrid_fragmented+frag_keyframe"})
         super().__init__(_Recording(path, encoding, frame_rate, time_base, colour))
 
 

@@ -42,6 +42,7 @@ class SourceInfo:
     time_base : unit of the time stamps, seconds
     frame_count : as the container states it, None if unknown
     cut_slots : true scene cuts, where somebody knows them
+    real_time : pictures come when they happen
     """
 
     name: str
@@ -52,6 +53,7 @@ class SourceInfo:
     colour: Colour
     frame_count: int | None = None
     cut_slots: tuple[int, ...] | None = None
+    real_time: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +75,11 @@ class Reader(Protocol):
 
 
 class AvReader:
-    """A file, camera or pipe that libav opens; `damaged` counts packets that could not be decoded.
+    """A file, device or pipe that libav opens; `damaged` counts packets that could not be decoded.
 
     target : path with protocol, device, or a binary stream that is read once from where it stands
     name : how messages call it
+    real_time : see `SourceInfo`
 
     Raises SourceError, in one line, when there is no video in it or not one picture can be decoded.
     """
@@ -87,8 +90,10 @@ class AvReader:
         name: str,
         container_format: str | None = None,
         options: dict[str, str] | None = None,
+        real_time: bool = False,
     ) -> None:
         self.damaged = 0
+        self._real_time = real_time
         self._target = target
         self._name = name
         self._format = container_format
@@ -172,6 +177,7 @@ class AvReader:
             time_base=Fraction(stream.time_base or frame.time_base or 1 / rate),
             colour=own_colour(frame),
             frame_count=stream.frames or None,
+            real_time=self._real_time,
         )
 
 

@@ -4,16 +4,22 @@ nothing         the built-in clip (sender/clip.py)
 PATH            any file PyAV reads, variable frame rate and single pictures included
 FOLDER          its images in the order of their names
 camera:N        /dev/videoN
+screen          what an X11 display shows; screen:DISPLAY for another than $DISPLAY
+test-pattern    a moving picture with a clock and a frame counter, without end
 -               a container stream (Y4M, Matroska, MPEG-TS, ...) on standard input
 raw:WxH@FPS     headerless planar 4:2:0 on standard input
+
+A file of the same name as one of these words is ./NAME.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
+import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -31,6 +37,11 @@ Size = tuple[int, int]
 
 AUTO_SHORT_SIDE = 512
 """`auto` never sends a shorter side above this, pixels."""
+PATTERN_SIZE = (640, 360)
+"""Of the test pattern, where none is asked for."""
+WORDS = {"camera": "camera:0", "screen": "screen", "test-pattern": "test-pattern", "raw": "raw:640x360@30"}
+"""What is not the name of a file, with an example of each."""
+_SCREEN_RATE = 25
 
 
 def auto_size(width: int, height: int, name: str) -> Size:
@@ -73,14 +84,12 @@ class _Timeline:
         self._frame_ticks = frame_ticks
         self._raw: int | None = None
         self._pts = -frame_ticks
-        self.dropped = 0
 
     def place(self, raw: int | None) -> int | None:
         """The stamp to use for a picture stamped `raw`, None if the picture is a duplicate."""
         step = self._frame_ticks
         if raw is not None and self._raw is not None:
             if raw == self._raw:
-                self.dropped += 1
                 return None
             if raw > self._raw:
                 step = raw - self._raw
@@ -93,6 +102,33 @@ class _Timeline:
         self._raw = None
 
 
+class _Slots:
+    """Numbers frames: one after another, or, for live use, by their time.
+
+    A live receiver knows a frame's time by its number alone. Where the source's rate is not constant numbers are left
+    out, so that none is a frame or more away from its time, and pictures that come faster than that are dropped.
+    """
+
+    def __init__(self, frame_ticks: Fraction, by_time: bool) -> None:
+        self._frame_ticks, self._by_time = frame_ticks, by_time
+        self._next = 0
+
+    def place(self, pts: int) -> tuple[int, int] | None:
+        """Number and time stamp of the picture at `pts`, None to drop it.
+
+        By time, the stamp is the number's own, which no byte has to tell.
+        """
+        slot, stamp = self._next, pts
+        if self._by_time:
+            due = pts / self._frame_ticks
+            if due <= slot - 1:
+                return None
+            slot = round(due) if due >= slot + 1 else slot
+            stamp = round(slot * self._frame_ticks)
+        self._next = slot + 1
+        return slot, stamp
+
+
 class VideoSource:
     """Frames of one reader at one size (a `common.ports.FrameSource`).
 
@@ -100,6 +136,8 @@ class VideoSource:
     frame_rate : nominal; time_base : unit of `Frame.pts`, seconds
     frame_count : expected number of frames, None if unknown or endless
     cut_slots : true cuts where known (the built-in clip), else None
+    real_time : it delivers each picture when it happens, as a camera does
+    dropped : repeated pictures, and with `live` those that came faster than the nominal rate
     """
 
     def __init__(
@@ -108,8 +146,10 @@ class VideoSource:
         size: Size | Literal["auto"] = "auto",
         seconds: float | None = None,
         loop: bool = False,
+        live: bool = False,
     ) -> None:
         info = reader.info
+        self.real_time = info.real_time
         self.name = info.name
         self.frame_rate = info.frame_rate
         self.time_base = info.time_base
@@ -118,7 +158,7 @@ class VideoSource:
         self.width, self.height = auto_size(info.width, info.height, info.name) if size == "auto" else size
         self._reader = reader
         self._seconds = math.inf if seconds is None else seconds
-        self._loop = loop
+        self._loop, self._live = loop, live
         self.frame_count = self._expected_count(info.frame_count)
         self.dropped = 0
 
@@ -128,23 +168,32 @@ class VideoSource:
         return self._reader.damaged
 
     def __iter__(self) -> Iterator[Frame]:
-        timeline = _Timeline(max(1, round(1 / (self.frame_rate * self.time_base))))
-        slot = 0
-        while True:
-            for sample in self._reader.samples():
-                pts = timeline.place(sample.pts)
-                self.dropped = timeline.dropped
-                if pts is None:
-                    continue
-                if pts * self.time_base >= self._seconds:
-                    return
-                yield Frame(
-                    fit(sample.planes, self.width, self.height), pts, self.time_base, slot, self.colour
-                )
-                slot += 1
-            if not self._loop:
+        frame_ticks = 1 / (self.frame_rate * self.time_base)
+        timeline, slots = _Timeline(max(1, round(frame_ticks))), _Slots(frame_ticks, self._live)
+        self.dropped = 0
+        for picture, raw in self._pictures(timeline):
+            pts = timeline.place(raw)
+            if pts is not None and float(pts * self.time_base) >= self._seconds:
                 return
+            placed = None if pts is None else slots.place(pts)
+            if placed is None:
+                self.dropped += 1
+            else:
+                slot, stamp = placed
+                yield Frame(picture, stamp, self.time_base, slot, self.colour)
+
+    def _pictures(self, timeline: _Timeline) -> Iterator[tuple[Picture, int | None]]:
+        """Pictures and the stamps they came with, round after round where the source loops."""
+        rounds, count = 0, 0
+        while rounds == 0 or (self._loop and count > 1):
+            rounds, count = rounds + 1, 0
             timeline.restart()
+            for sample in self._reader.samples():
+                picture, count = fit(sample.planes, self.width, self.height), count + 1
+                yield picture, sample.pts
+        while self._loop and count == 1:  # a still needs no reading again
+            timeline.restart()
+            yield picture, None
 
     def close(self) -> None:
         """Release the file or device."""
@@ -170,18 +219,22 @@ def open_source(
     seconds: float | None = None,
     *,
     loop: bool = False,
+    live: bool = False,
     folder_fps: Fraction = Fraction(25),
     stdin: BinaryIO | None = None,
     seed: int = 0,
+    environment: Mapping[str, str] = os.environ,
 ) -> VideoSource:
     """Open a source; see the top of this file for `spec`.
 
     size : the whole picture is scaled to exactly this, or "auto" (see `auto_size`)
     seconds : stop at this time, None for the whole source (8 s of the built-in clip)
-    loop : start again at the end, for live use
+    loop : start again at the end, for live use; a single picture becomes a still video
+    live : number frames by their time (see `_Slots`)
     folder_fps : frames per second of an image folder
     stdin : binary stream to use as standard input
     seed : of the built-in clip
+    environment : says which display there is
 
     Raises UsageError for a request that makes no sense and SourceError for a source that cannot be read.
     """
@@ -192,22 +245,34 @@ def open_source(
     if folder_fps <= 0:
         raise UsageError(f"{folder_fps} frames per second is not possible; give a positive rate")
     if spec is None:
-        return VideoSource(ClipReader(BuiltinClip(seconds or 8.0, seed)), size, seconds, loop)
-    reader = _open_reader(spec, folder_fps, stdin)
+        return VideoSource(ClipReader(BuiltinClip(seconds or 8.0, seed)), size, seconds, loop, live)
+    if loop and (spec == "-" or spec.startswith("raw:")):
+        raise UsageError("standard input cannot be repeated; leave the loop out, or name a file")
+    reader = _open_reader(spec, size, folder_fps, stdin, environment)
     try:
-        return VideoSource(reader, size, seconds, loop)
+        return VideoSource(reader, size, seconds, loop, live)
     except SourceError:
         reader.close()
         raise
 
 
-def _open_reader(spec: str, folder_fps: Fraction, stdin: BinaryIO | None) -> Reader:
+def _open_reader(
+    spec: str,
+    size: Size | Literal["auto"],
+    folder_fps: Fraction,
+    stdin: BinaryIO | None,
+    environment: Mapping[str, str],
+) -> Reader:
     if spec == "-":
         return AvReader(stdin or sys.stdin.buffer, "standard input")
     if spec.startswith("raw:"):
         return _raw_reader(spec, stdin or sys.stdin.buffer)
     if spec.startswith("camera:"):
         return _camera_reader(spec)
+    if spec == "screen" or spec.startswith("screen:"):
+        return _screen_reader(spec, environment)
+    if spec == "test-pattern":
+        return _pattern_reader(PATTERN_SIZE if size == "auto" else size)
     return _path_reader(Path(spec), folder_fps)
 
 
@@ -230,7 +295,33 @@ def _camera_reader(spec: str) -> AvReader:
         raise SourceError(
             f"there is no camera {int(number)} ({device} does not exist); plug one in or name a file"
         )
-    return AvReader(str(device), spec, container_format="v4l2")
+    return AvReader(str(device), spec, container_format="v4l2", real_time=True)
+
+
+def _screen_reader(spec: str, environment: Mapping[str, str]) -> AvReader:
+    display = spec.removeprefix("screen").removeprefix(":") or environment.get("DISPLAY", "")
+    if not display:
+        raise SourceError(
+            "there is no screen: DISPLAY is not set; start an X11 session, or name a display, screen::0 for example"
+        )
+    match = re.fullmatch(r"(?P<host>[\w./-]*:)?(?P<number>\d{1,5}(\.\d{1,3})?)", display)
+    if match is None:
+        raise UsageError(
+            f"{spec!r} is not understood; write screen, or screen:DISPLAY, screen::0 for example"
+        )
+    target = f"{match['host'] or ':'}{match['number']}"
+    try:
+        return AvReader(target, spec, "x11grab", {"framerate": str(_SCREEN_RATE)}, real_time=True)
+    except SourceError as error:
+        raise SourceError(
+            f"the screen cannot be read: no X11 display {target} lets this program in, or this PyAV lacks x11grab;"
+            " name another display, screen::0 for example, or a file"
+        ) from error
+
+
+def _pattern_reader(size: Size) -> AvReader:
+    pattern = f"testsrc2=size={size[0]}x{size[1]}:rate=25"
+    return AvReader(pattern, "test-pattern", container_format="lavfi")
 
 
 def _path_reader(path: Path, folder_fps: Fraction) -> Reader:
@@ -245,5 +336,11 @@ def _path_reader(path: Path, folder_fps: Fraction) -> Reader:
         raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise SourceError(f"{path}: cannot be opened ({reason})") from error
+        raise SourceError(f"{path}: cannot be opened ({reason}){_hint(str(path))}") from error
     return AvReader(f"file:{path}", str(path))
+
+
+def _hint(spec: str) -> str:
+    """What else may have been meant by something that is no file."""
+    near = difflib.get_close_matches(spec.partition(":")[0].lower(), WORDS, n=1, cutoff=0.8)
+    return f"; did you mean {WORDS[near[0]]}?" if near else ""

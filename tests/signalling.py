@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import structlog
 
+from channel.signalling.admission import DEFAULT_POLICY, Policy
 from channel.signalling.ice import IceServerSettings
 from channel.signalling.limits import Limits
 from channel.signalling.server import SignallingServer
@@ -60,9 +61,12 @@ class Running:
         async with self.http.ws_connect(f"{self.base}/ws/{room}", params=params) as websocket:
             yield websocket
 
-    async def refusal(self, path: str, **query: str) -> tuple[int, str]:
-        """(HTTP status, reason) of a request to enter that is refused."""
+    async def refusal(
+        self, path: str, extra: Mapping[str, str] | None = None, **query: str
+    ) -> tuple[int, str]:
+        """(HTTP status, reason) of a request to enter that is refused. extra : more headers"""
         headers = {
+            **(extra or {}),
             "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
             "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
         }  # fmt: skip
@@ -79,6 +83,7 @@ async def running(
     secret: bytes | None = SECRET,
     ice: Sequence[IceServerSettings] = (),
     tls: ssl.SSLContext | None = None,
+    policy: Policy = DEFAULT_POLICY,
 ) -> AsyncIterator[Running]:
     """A server for the time of the body, which fails rather than hang."""
     clock, unix, logged = VirtualClock(), VirtualClock(START_UNIX_S), []
@@ -88,7 +93,7 @@ async def running(
         raise structlog.DropEvent
 
     log = structlog.wrap_logger(structlog.testing.CapturingLogger(), processors=[keep])
-    server = SignallingServer(secret, limits or Limits(), clock, unix, log, ice)
+    server = SignallingServer(secret, limits or Limits(), clock, unix, log, ice, policy)
     async with (
         asyncio.timeout(PATIENCE_S),
         server.serving(Address("127.0.0.1", 0), tls) as address,

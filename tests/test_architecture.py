@@ -50,7 +50,7 @@ ANYWHERE = ("*",)
 
 LIBRARIES = {
     "aiohttp": Library(
-        homes=("receiver/web/app.py", "channel/signalling/*"),
+        homes=("receiver/web/app.py", "channel/signalling/*", "benchmarks/live/browser.py"),
         eager=("receiver/web/app.py", "channel/signalling/*"),
     ),
     "aiortc": Library(homes=("channel/webrtc*",), eager=("channel/webrtc*",)),
@@ -64,11 +64,11 @@ LIBRARIES = {
             "sender/sources.py",
             "sender/readers.py",
             "sender/planes.py",
-            "receiver/sinks.py",
+            "receiver/encoding.py",
             "benchmarks/peers.py",
             "training/clips.py",
         ),
-        eager=("common/codecs*.py", "sender/*", "receiver/sinks.py", "benchmarks/*", "training/*"),
+        eager=("common/codecs*.py", "sender/*", "receiver/encoding.py", "benchmarks/*", "training/*"),
     ),
     "distributed": Library(homes=("benchmarks/cluster.py",)),
     "openvino": Library(homes=("receiver/decoder*",)),

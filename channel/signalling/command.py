@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import ssl
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,14 +15,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
-
+from channel.signalling.admission import DEFAULT_POLICY, Policy
 from channel.signalling.ice import IceServerSettings, load_ice
 from channel.signalling.limits import Limits
 from channel.signalling.tokens import SECRET_VARIABLE, find_secret, grant_for, issue_token
 from channel.udp import Address, parse_address
 from common.clock import SystemClock, UnixClock
 from common.errors import ConfigError, UsageError
+from common.logs import stderr_log
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What to serve. open_ : without tokens, for a lab's network"""
+    """What to serve. open_ : without tokens, for a lab's network; policy : see there"""
 
     listen: str
     cert: Path | None = None
@@ -39,6 +38,7 @@ class Service:
     secret_file: Path | None = None
     open_: bool = False
     ice_file: Path | None = None
+    policy: Policy = DEFAULT_POLICY
 
 
 def print_token(room: str, role: str | None, minutes: float, secret_file: Path | None) -> None:
@@ -61,33 +61,22 @@ def serve(service: Service, limits: Limits) -> None:
     tls = None if service.cert is None else tls_context(service.cert, service.key)
     ice = () if service.ice_file is None else load_ice(service.ice_file)
     log = stderr_log()
-    if secret is not None and tls is None and not _loopback(address):
-        log.warning("no_tls", hint="tokens cross in the clear: use --cert, or a proxy that speaks TLS")
+    proxied = service.policy.behind_proxy
+    if secret is not None and tls is None and not _loopback(address) and not proxied:
+        log.warning(
+            "no_tls",
+            hint="tokens cross in the clear: use --cert, or a proxy that speaks TLS, and --behind-proxy",
+        )
     if secret is None:
         log.warning("open", hint="anybody who can reach this server can enter any room")
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(address, tls, secret, limits, ice, log))
+        runner.run(_serve(address, tls, secret, limits, ice, log, service.policy))
 
 
 def check_installed() -> None:
     """Raises ConfigError, saying how to install it, where aiohttp is missing."""
     if find_spec("aiohttp") is None:
         raise ConfigError("signalling needs aiohttp, which is not installed: pip install 'semcast[live]'")
-
-
-def stderr_log() -> FilteringBoundLogger:
-    """One line an event on standard error: for people on a terminal, else JSON."""
-    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    log: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger("info"),
-    )
-    return log
 
 
 _WHERE_TO_PUT_IT = f"set {SECRET_VARIABLE}, or give --secret-file FILE"
@@ -142,6 +131,7 @@ async def _serve(
     limits: Limits,
     ice: Sequence[IceServerSettings],
     log: FilteringBoundLogger,
+    policy: Policy,
 ) -> None:
     from channel.signalling.server import SignallingServer
 
@@ -149,7 +139,7 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError):  # Windows: Ctrl-C interrupts there
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    server = SignallingServer(secret, limits, SystemClock(), UnixClock(), log, ice)
+    server = SignallingServer(secret, limits, SystemClock(), UnixClock(), log, ice, policy)
     async with server.serving(address, tls) as local:
         print(json.dumps({"listening": f"{'wss' if tls else 'ws'}://{local}"}), flush=True)
         await stop.wait()

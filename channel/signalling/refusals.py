@@ -18,6 +18,7 @@ class Reason(StrEnum):
     ADDRESS_LIMITED = "address_limited"
     BAD_REQUEST = "bad_request"
     NOT_FOUND = "not_found"
+    FOREIGN_ORIGIN = "foreign_origin"
     SECOND_SENDER = "second_sender"
     ROOM_FULL = "room_full"
     TOO_MANY_ROOMS = "too_many_rooms"
@@ -52,6 +53,7 @@ _SENTENCES = {
     Reason.ADDRESS_LIMITED: "too many wrong tokens came from this address: wait a minute",
     Reason.BAD_REQUEST: "the request is not understood: ask for /ws/ROOM?token=...&role=sender|receiver as a WebSocket",
     Reason.NOT_FOUND: "there is no such page: there are /ws/ROOM, /health and /metrics",
+    Reason.FOREIGN_ORIGIN: "a page of another site may not open this connection",
     Reason.SECOND_SENDER: "the room has a sender already: stop that one, or use another room",
     Reason.ROOM_FULL: "the room is full: try again later, or raise --max-members",
     Reason.TOO_MANY_ROOMS: "the signalling server has no room left: try again later, or raise --max-rooms",
@@ -75,6 +77,7 @@ _HTTP_STATUS = {
     Reason.OTHER_ROLE: 403,
     Reason.ADDRESS_LIMITED: 429,
     Reason.NOT_FOUND: 404,
+    Reason.FOREIGN_ORIGIN: 403,
     Reason.SECOND_SENDER: 409,
     Reason.ROOM_FULL: 503,
     Reason.TOO_MANY_ROOMS: 503,

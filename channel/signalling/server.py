@@ -1,10 +1,9 @@
 """The signalling server: aiohttp around `Rooms`.
 
-    request -> admit (token) -> Rooms.join -> welcome -> listen: limit, parse, Rooms.relay -> Rooms.leave
-                                                 other members' messages -> outbox -> writer -> WebSocket
+    request -> Admission -> Rooms.join -> welcome -> listen: limit, parse, Rooms.relay -> Rooms.leave
+                                             other members' messages -> Connection: outbox -> writer -> WebSocket
 
-Each member has a bounded outbox and one task that empties it, so that a slow member holds up nobody: when its outbox is
-full it is put out. What is refused is counted by reason; tokens and messages are never logged.
+What is refused is counted by reason; tokens and messages are never logged.
 """
 
 from __future__ import annotations
@@ -16,18 +15,20 @@ import socket
 import ssl
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, cast, get_args
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 
+from channel.signalling.admission import DEFAULT_POLICY, Admission, Policy
+from channel.signalling.connection import CLOSE_S, Connection
 from channel.signalling.ice import IceServerSettings
-from channel.signalling.limits import FailedTokens, Limits, TokenBucket, network_of
+from channel.signalling.limits import Limits
 from channel.signalling.messages import Refused, parse_said
 from channel.signalling.refusals import REFUSED_HEADER, Reason, RefusedError
 from channel.signalling.rooms import Member, Rooms
 from channel.signalling.stats import Stats, health, prometheus_text
-from channel.signalling.tokens import IDENTITY, ROOM_NAME, Role, check_token, new_identity
+from channel.signalling.tokens import IDENTITY, new_identity
 from channel.udp import Address
 from common.clock import Clock
 from common.errors import ChannelError
@@ -36,96 +37,13 @@ if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
     from structlog.typing import FilteringBoundLogger
 
-CLOSE_S = 1.0
-"""How long a member may take to say goodbye when it is put out."""
-_FRAME_REASONS = {
-    WSCloseCode.MESSAGE_TOO_BIG: Reason.OVERSIZED,
-    WSCloseCode.PROTOCOL_ERROR: Reason.MALFORMED,
-    WSCloseCode.INVALID_TEXT: Reason.MALFORMED,
-}
-"""What a frame that aiohttp itself turned away is counted as."""
-
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_Outgoing = tuple[WSMsgType, bytes]
-
-
-class Connection:
-    """One member's WebSocket; implements `rooms.Outlet`.
-
-    heard_s : when it last gave a sign of life; ended_for : why it was put out; leaving : a goodbye is on its way
-    """
-
-    def __init__(
-        self, websocket: web.WebSocketResponse, request: web.Request, limits: Limits, now_s: float
-    ) -> None:
-        self.websocket = websocket
-        self.heard_s = now_s
-        self.pace = TokenBucket(limits.messages_per_s, limits.burst, now_s)
-        self.patience = TokenBucket(1.0, limits.patience, now_s)
-        self.ended_for: Reason | None = None
-        self.leaving = False
-        self._transport = request.transport
-        self._outbox: asyncio.Queue[_Outgoing] = asyncio.Queue(limits.outbox_messages)
-
-    def deliver(self, text: str) -> None:
-        """Send `text` some time; a member whose outbox is full is put out."""
-        self._put(WSMsgType.TEXT, text.encode())
-
-    def ping(self) -> None:
-        self._put(WSMsgType.PING, b"")
-
-    def pong(self, data: bytes) -> None:
-        self._put(WSMsgType.PONG, data)
-
-    def close(self, reason: Reason) -> None:
-        """Say why, and goodbye, after what waits."""
-        self.ended_for = self.ended_for or reason
-        self._say_goodbye(reason.value)
-
-    def go_away(self) -> None:
-        """The server stops."""
-        self._say_goodbye("")
-
-    def abort(self, reason: Reason) -> None:
-        """Cut the connection, which need not be alive."""
-        self.ended_for = self.ended_for or reason
-        if self._transport is not None:
-            self._transport.abort()
-
-    async def write(self) -> None:
-        """Empty the outbox until the connection ends."""
-        with suppress(ConnectionError):
-            while True:
-                kind, data = await self._outbox.get()
-                if kind is WSMsgType.CLOSE:
-                    code = WSCloseCode.POLICY_VIOLATION if data else WSCloseCode.GOING_AWAY
-                    await self.websocket.close(code=code, message=data)
-                    return
-                await self.websocket.send_frame(data, kind)
-
-    async def finish(self, writer: asyncio.Task[None]) -> None:
-        """Let `writer` say goodbye where there is one to be said, then stop it."""
-        if self.leaving:
-            await asyncio.wait([writer], timeout=CLOSE_S)
-        writer.cancel()
-        await asyncio.wait([writer])
-
-    def _say_goodbye(self, why: str) -> None:
-        if not self.leaving:
-            self.leaving = True
-            self._put(WSMsgType.CLOSE, why.encode())
-
-    def _put(self, kind: WSMsgType, data: bytes) -> None:
-        try:
-            self._outbox.put_nowait((kind, data))
-        except asyncio.QueueFull:
-            self.abort(Reason.SLOW)
 
 
 class SignallingServer:
     """Rooms, and the pages /ws/ROOM, /health and /metrics.
 
-    secret : signs tokens; None lets everybody in, who then says by `role` and `id` who it is (a lab's network)
+    secret : signs tokens, None for none, see `Admission`
     clock : limits and idle times; unix : expiry of tokens and TURN credentials
     """
 
@@ -137,16 +55,16 @@ class SignallingServer:
         unix: Clock,
         log: FilteringBoundLogger,
         ice: Sequence[IceServerSettings] = (),
+        policy: Policy = DEFAULT_POLICY,
     ) -> None:
         self.stats = Stats()
         self.rooms = Rooms(limits, self.stats)
-        self._secret = secret
+        self._admission = Admission(secret, limits, clock, unix, policy)
         self._limits = limits
         self._clock = clock
         self._unix = unix
         self._log = log
         self._ice = ice
-        self._failed = FailedTokens(limits)
         self._connections: set[Connection] = set()
         self._greeted: set[RequestHandler] = set()
         self._strangers_s: dict[RequestHandler, float] = {}
@@ -182,11 +100,13 @@ class SignallingServer:
         return len(self._open())
 
     def sweep(self) -> None:
-        """Put out who gave no sign of life for too long, and ask the others for one."""
-        now_s = self._clock.now_s()
+        """Put out whose time is over or who gave no sign of life for too long, and ask the others for one."""
+        now_s, unix_s = self._clock.now_s(), self._unix.now_s()
         for connection in tuple(self._connections):
             if now_s - connection.heard_s > self._limits.idle_s:
                 connection.abort(Reason.IDLE)
+            elif unix_s >= connection.expires_s:
+                connection.close(Reason.EXPIRED_TOKEN)
             else:
                 connection.ping()
         self._meet_strangers(now_s)
@@ -243,23 +163,26 @@ class SignallingServer:
 
     async def _enter(self, request: web.Request) -> web.WebSocketResponse:
         """One member's stay, from its request to the end of its connection."""
-        room, member_id, role = self._admit(request)
+        entrant = self._admission.admit(request)
+        room = entrant.room
         websocket = web.WebSocketResponse(
             timeout=CLOSE_S, autoping=False, compress=False, max_msg_size=self._limits.max_message_bytes
         )
         session = request.query.get("session") or new_identity()
         if not websocket.can_prepare(request).ok or not IDENTITY.fullmatch(session):
             raise RefusedError(Reason.BAD_REQUEST)
-        connection = Connection(websocket, request, self._limits, self._clock.now_s())
-        member = Member(member_id, role, session, connection)
-        ice = [server.for_member(member_id, self._unix.now_s()) for server in self._ice]
+        now_s, unix_s = self._clock.now_s(), self._unix.now_s()
+        connection = Connection(websocket, request, self._limits, now_s, entrant.expires_s)
+        member = Member(entrant.id, entrant.role, session, connection)
+        ice = [server.for_member(entrant.id, unix_s) for server in self._ice]
         self.rooms.join(room, member, ice)
         self._connections.add(connection)
         writer = None
         try:
             await websocket.prepare(request)
             writer = asyncio.create_task(connection.write())
-            self._log.info("joined", room=room, member=member_id, role=role, address=request.remote)
+            address = self._admission.address(request)
+            self._log.info("joined", room=room, member=member.id, role=member.role, address=address)
             await self._listen(room, member, connection)
         except ConnectionError:
             pass
@@ -274,32 +197,11 @@ class SignallingServer:
                 await connection.finish(writer)
         return websocket
 
-    # --- admission ------------------------------------------------------------------------------------------------
-
-    def _admit(self, request: web.Request) -> tuple[str, str, Role]:
-        """(room, identity, role) of whoever asks; raises RefusedError."""
-        room, role = request.match_info["room"], request.query.get("role")
-        if not ROOM_NAME.fullmatch(room) or role not in (None, *get_args(Role)):
-            raise RefusedError(Reason.BAD_REQUEST)
-        if self._secret is None:
-            identity = request.query.get("id") or new_identity()
-            if role is None or not IDENTITY.fullmatch(identity):
-                raise RefusedError(Reason.BAD_REQUEST)
-            return room, identity, cast(Role, role)
-        network, now_s = network_of(request.remote), self._clock.now_s()
-        if not self._failed.may_try(network, now_s):
-            raise RefusedError(Reason.ADDRESS_LIMITED)
-        try:
-            grant = check_token(self._secret, request.query.get("token", ""), room, role, self._unix.now_s())
-        except RefusedError:
-            self._failed.failed(network, now_s)
-            raise
-        return room, grant.nonce, grant.role
-
     def _refusal(self, reason: Reason, request: web.Request, status: int) -> web.Response:
         self._refuse(reason)
         if reason is not Reason.ADDRESS_LIMITED:  # a flood must not fill the log
-            self._log.warning("refused", reason=reason.value, address=request.remote)
+            address = self._admission.address(request)
+            self._log.warning("refused", reason=reason.value, address=address)
         body = {"refused": reason.value, "message": reason.sentence}
         return web.json_response(body, status=status, headers={REFUSED_HEADER: reason.value})
 
@@ -310,7 +212,7 @@ class SignallingServer:
         while connection.ended_for is None:
             message = await connection.websocket.receive()
             if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
-                _note_bad_frame(message, connection)
+                connection.note(message)
                 return
             now_s = connection.heard_s = self._clock.now_s()
             try:
@@ -382,12 +284,6 @@ class SignallingServer:
             raise ChannelError(
                 f"cannot listen on {address}: {text}; check the address, or choose another port"
             ) from error
-
-
-def _note_bad_frame(message: WSMessage, connection: Connection) -> None:
-    if isinstance(message.data, WebSocketError):
-        code = WSCloseCode(message.data.code)
-        connection.ended_for = connection.ended_for or _FRAME_REASONS.get(code, Reason.MALFORMED)
 
 
 def _silent_logger() -> logging.Logger:

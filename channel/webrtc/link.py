@@ -184,7 +184,7 @@ class PeerLink:
         if not self._connected:
             self.drop("not_connected", len(datagrams))
             return
-        timestamp = int(now_s * RTP_CLOCK_HZ)
+        timestamp = int(now_s * RTP_CLOCK_HZ) % (1 << 32)
         for index, datagram in enumerate(datagrams):
             self._outgoing.put(Outgoing(datagram, timestamp, index == len(datagrams) - 1))
         self._wake(self._send_wake)

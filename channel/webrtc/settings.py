@@ -14,7 +14,7 @@ class IceServer(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: str = Field(pattern=r"^(stun|turn|turns):[^\s]+$")
+    url: str = Field(pattern=r"^(stuns?|turns?):[^\s]+$")
     username: str | None = None
     credential: str | None = None
 

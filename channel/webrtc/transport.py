@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from channel.traffic import Traffic
 from channel.webrtc.link import LinkStats, PeerEvent, PeerLink, PeerState
 from channel.webrtc.loop import LoopThread
-from channel.webrtc.settings import WebRtcConfig
+from channel.webrtc.settings import IceServer, WebRtcConfig
 from channel.webrtc.signaller import Message, Signaller
 from common.clock import Clock
 from common.errors import ChannelError
@@ -75,6 +75,19 @@ class WebRtcTransport:
         self._welcome = message
         for link in self.links:
             link.set_welcome(message)
+
+    def set_ice_servers(self, servers: Sequence[IceServer]) -> None:
+        """What far ends that are offered or answered from now on are reached by; TURN credentials expire."""
+        self._config = self._config.model_copy(update={"ice_servers": tuple(servers)})
+
+    def start(
+        self, work: Callable[[], Coroutine[Any, Any, None]], done: Callable[[BaseException | None], None]
+    ) -> None:
+        """Run `work` on the event loop until it ends or the transport is closed.
+
+        done : called on the loop with what it raised, None for nothing
+        """
+        self._loop.start(object(), work, done)
 
     def run(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         """The result of `work`, run on the event loop: where signallers live."""

@@ -153,9 +153,10 @@ class BridgeSynthesizer:
         """The picture painted last."""
         return None if self._memory is None else self._memory.shown
 
-    def reset(self) -> None:
-        """Forget the last picture: after a seek or a loss of state."""
+    def reset(self, seed: int | None = None) -> None:
+        """Forget the last picture: after a seek or a loss of state. seed : of the noise from now on"""
         self._memory = None
+        self._seed = self._seed if seed is None else seed
 
     def warm_up(self, height: int, width: int) -> None:
         """One throw-away step at this size (multiples of 16): the first is the slowest. Nothing of it is remembered."""

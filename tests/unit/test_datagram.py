@@ -51,6 +51,7 @@ feedbacks = st.builds(
     loss_ratio=st.integers(0, 255).map(lambda byte: byte / 255),
     received_bps=st.integers(0, 10**8).map(lambda rate: rate * 8.0),
     last_slot=st.integers(-1, 2**31),
+    held_ms=st.integers(0, 2**31),
     anchors=st.lists(st.integers(0, 2**31), max_size=4).map(tuple),
     refresh=st.booleans(),
 )
@@ -174,9 +175,9 @@ def test_feedback_round_trip(feedback: Feedback) -> None:
 
 
 def test_a_report_is_small_and_never_taken_for_a_datagram() -> None:
-    usual = Feedback(5, 1000, (990, 995), 0.05, 24_000.0, 30_000, (29_000, 29_700))
-    assert len(pack_feedback(usual)) <= 22
-    assert len(pack_feedback(Feedback(0))) <= 13
+    usual = Feedback(5, 1000, (990, 995), 0.05, 24_000.0, 30_000, (29_000, 29_700), held_ms=37)
+    assert len(pack_feedback(usual)) <= 23
+    assert len(pack_feedback(Feedback(0))) <= 14
     assert not is_feedback(pack_datagram(0, [WholeUnit(b"x")]))
     assert not is_feedback(b"")
 

@@ -517,7 +517,7 @@ def test_the_report_says_what_the_decoder_and_the_link_know() -> None:
     for seq in (0, 1, 2, 5, 6, 7, 8, 9):
         reassembler.push(Datagram(pack_datagram(seq, [WholeUnit(bytes([seq]) * 120)]), seq * 0.01))
     report = reassembler.report(0.1, last_slot=4, anchors=(1, 2))
-    assert report == Feedback(1, 9, (3, 4), report.loss_ratio, report.received_bps, 4, (1, 2))
+    assert report == Feedback(1, 9, (3, 4), report.loss_ratio, report.received_bps, 4, (1, 2), held_ms=10)
     stats = reassembler.stats
     assert stats.loss_ratio == report.loss_ratio == pytest.approx(0.2)
     assert stats.received_bps == report.received_bps == pytest.approx(80_000)

@@ -161,6 +161,19 @@ def test_tokens_in_the_clear_are_warned_of(
     assert json.loads(logged.splitlines()[0])["event"] == "no_tls" and SECRET.decode() not in logged
 
 
+def test_behind_a_proxy_the_proxy_sees_to_tls(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SEMCAST_SECRET", SECRET.decode())
+    monkeypatch.setattr(
+        command, "print", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM), raising=False
+    )
+    result = CliRunner().invoke(app, ["signal", "--listen", "0.0.0.0:0", "--behind-proxy"])
+    assert result.exit_code == 0
+    logged = (result.stderr + capsys.readouterr().err).splitlines()
+    assert [json.loads(line)["event"] for line in logged] == ["stopping"]
+
+
 async def test_tls(tmp_path: Path) -> None:
     import ssl
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from channel.simulated import SimulatedChannel, make_link
 from channel.spec import ChannelSpec, CleanSpec, PacketSpec, TraceSpec, parse_channel
-from common.errors import ChannelError
+from common.errors import ChannelError, ConfigError
 from common.types import Datagram
 
 _FOREVER_S = 1e9
@@ -196,6 +196,87 @@ def test_both_ways_are_independent_and_repeatable() -> None:
     assert fates(4) == fates(4)
     assert fates(4)[0] != fates(4)[1]
     assert fates(4)[0] != fates(5)[0]
+
+
+def test_what_waits_leaves_at_the_new_rate() -> None:
+    """100 bytes and 28 of headers take 10.24 ms at 100 kbit/s; the third is half out when the rate falls to a quarter."""
+    channel = SimulatedChannel(PacketSpec(rate_kbps=100, delay_ms=50), 1)
+    for number in range(4):
+        channel.send(_message(number), 0.0)
+    assert channel.queue_s(0.0) == pytest.approx(4 * 0.01024)
+    now_s = 2.5 * 0.01024
+    channel.change(PacketSpec(rate_kbps=25, delay_ms=50), now_s)
+    assert channel.queue_s(now_s) == pytest.approx(1.5 * 0.04096)
+    channel.send(_message(4), now_s)
+    expected = [0.06024, 0.07048, *(0.05 + now_s + share * 0.04096 for share in (0.5, 1.5, 2.5))]
+    received = channel.receive(_FOREVER_S)
+    assert [_number(d) for d in received] == list(range(5))
+    assert [d.arrival_s for d in received] == pytest.approx(expected)
+
+
+def test_a_wider_link_empties_the_queue_sooner_and_a_free_one_at_once() -> None:
+    for spec, each_s in ((PacketSpec(rate_kbps=102.4), 0.01), (CleanSpec(), 0.0)):
+        channel = SimulatedChannel(PacketSpec(rate_kbps=10.24, queue_ms=1000), 1)
+        for number in range(10):
+            channel.send(_message(number), 0.0)
+        channel.change(spec, 0.5)
+        received = channel.receive(_FOREVER_S)
+        assert [_number(d) for d in received] == list(range(10))
+        arrivals = [0.1, 0.2, 0.3, 0.4, 0.5, *(0.5 + each_s * count for count in range(1, 6))]
+        assert [d.arrival_s for d in received] == pytest.approx(arrivals)
+        assert channel.queue_s(1.0) == 0.0
+
+
+def test_a_change_keeps_the_order_of_what_the_jitter_moved() -> None:
+    channel = SimulatedChannel(PacketSpec(rate_kbps=100, jitter_ms=60, delay_ms=60, queue_ms=10_000), 3)
+    for number in range(100):
+        channel.send(_message(number), 0.0)
+        if number % 10 == 9:
+            channel.change(PacketSpec(rate_kbps=20 + number * 7 % 400, delay_ms=number, queue_ms=10_000), 0.0)
+    received = channel.receive(_FOREVER_S)
+    assert [_number(d) for d in received] == list(range(100))
+
+
+def test_an_outage_that_begins_now_takes_what_waits_and_spares_what_has_left() -> None:
+    link = "packet:rate_kbps=10.24,delay_ms=500,queue_ms=1000"  # 0.1 s each
+    channel = SimulatedChannel(parse_channel(link), 1)
+    for number in range(4):
+        channel.send(_message(number), 0.0)
+    channel.change(parse_channel(f"{link},outage=0.25+0.1"), 0.25)
+    assert [_number(d) for d in channel.receive(_FOREVER_S)] == [0, 1, 3]
+    assert channel.stats.drops == (("outage", 1),)
+
+
+def test_a_change_to_the_same_link_changes_nothing() -> None:
+    changed, left_alone = SimulatedChannel(_ROUGH, 5), SimulatedChannel(_ROUGH, 5)
+    for number in range(300):
+        now_s = 0.007 * number
+        for channel in (changed, left_alone):
+            channel.send(_message(number), now_s)
+        changed.change(_ROUGH, now_s)
+    pairs = zip(changed.receive(_FOREVER_S), left_alone.receive(_FOREVER_S), strict=True)
+    for one, other in pairs:
+        assert one.data == other.data and one.arrival_s == pytest.approx(other.arrival_s)
+    assert changed.stats == left_alone.stats
+
+
+def test_a_trace_holds_its_own_changes() -> None:
+    trace = TraceSpec(file="", opportunities_ms=(100,))
+    channel = SimulatedChannel(trace, 1)
+    assert channel.queue_s(0.0) == 0.0
+    channel.send(_message(0), 0.02)
+    assert channel.queue_s(0.02) == pytest.approx(0.08)
+    for first, second in ((trace, CleanSpec()), (CleanSpec(), trace)):
+        with pytest.raises(ConfigError, match="trace"):
+            SimulatedChannel(first, 1).change(second, 0.0)
+
+
+def test_packets_of_another_size_and_without_headers_of_their_own() -> None:
+    channel = SimulatedChannel(PacketSpec(rate_kbps=12), 1, max_bytes=1500, overhead_bytes=0)
+    channel.send(bytes(1500), 0.0)
+    assert [d.arrival_s for d in channel.receive(_FOREVER_S)] == pytest.approx([1.0])
+    with pytest.raises(ChannelError, match="at most 1500"):
+        channel.send(bytes(1501), 1.0)
 
 
 def test_misuse_is_refused() -> None:

@@ -1,0 +1,196 @@
+"""`semcast bench ...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.options import (
+    Bitrate,
+    ConfigFile,
+    Overrides,
+    Seconds,
+    Seed,
+    SizeOption,
+    Steps,
+    Threads,
+    reported,
+    settings,
+)
+
+bench_app = typer.Typer(no_args_is_help=True, help="Measure. Try: semcast bench latency")
+
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Processes at a time; one for each core by default.")
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", metavar="tcp://HOST:PORT", help="A Dask cluster to use instead.")
+]
+
+
+@bench_app.command("latency")
+@reported
+def bench_latency(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the result.")] = Path("out/latency"),
+    source: Annotated[
+        str | None, typer.Option("--input", help="Clip to measure on; the built-in one by default.")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds")] = 4.0,
+    sizes: Annotated[
+        str, typer.Option("--sizes", help="Where every level is timed as well, e.g. 256x256,1280x720.")
+    ] = "256x256,512x512,1280x720",
+    bitrate: Bitrate = None,
+    threads: Threads = None,
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Time every stage of both ends and every level of the ladder. Example: semcast bench latency --bitrate 24k"""
+    from benchmarks.latency import parse_sizes, run_latency
+
+    effective = settings(
+        config, set_, stream__bitrate_bps=bitrate, stream__size="512x512", receiver__threads=threads,
+        sender__threads=threads,
+    )  # fmt: skip
+    run_latency(source, out, effective, seconds, parse_sizes(sizes))
+
+
+@bench_app.command("rd")
+@reported
+def bench_rd(
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLIP]...", help="Files or patterns; nothing: the built-in clip."),
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="What to compare, TOML.", metavar="FILE.toml")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the results; goes on with what is there.")
+    ] = Path("out/rd"),
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="A first look in minutes: five low rates, the output too, one peer."),
+    ] = False,
+    sr_weights: Annotated[
+        str | None,
+        typer.Option("--sr-weights", help="Also a plain super-resolution of the guide, with this network."),
+    ] = None,
+    seconds: Seconds = None,
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Against the best-of-ladder codecs at equal rate. Example: semcast bench rd 'clips/*.mp4' --seconds 5"""
+    from benchmarks.rd import run_rd
+    from benchmarks.rd_plan import load_plan
+
+    chosen = load_plan(plan, clips or [], seconds, quick, sr_weights)
+    run_rd(chosen, plan.parent if plan and not clips else Path(), out, jobs, config, set_, scheduler)
+
+
+@bench_app.command("snr")
+@reported
+def bench_snr(
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLIP]...", help="Files or patterns; nothing: those of the plan."),
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="What to sweep, TOML.", metavar="FILE.toml")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the results; goes on with what is there.")
+    ] = Path("out/snr"),
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="A first look in minutes: the built-in clip. Without a plan the default."
+        ),
+    ] = False,
+    seconds: Seconds = None,
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Over radio and packet channels at equal channel use. Example: semcast bench snr --plan docs/snr/plan.toml"""
+    from benchmarks.snr import run_snr
+    from benchmarks.snr_plan import load_plan
+
+    chosen = load_plan(plan, clips or [], seconds, quick)
+    run_snr(chosen, plan.parent if plan and not clips else Path(), out, jobs, scheduler, config, set_)
+
+
+@bench_app.command("live")
+@reported
+def bench_live(
+    clip: Annotated[
+        str | None, typer.Argument(metavar="[CLIP]", help="What is sent; nothing: the built-in clip.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("out/live"),
+    only: Annotated[
+        list[str], typer.Option("--only", help="Run this trial; may be given again.", metavar="NAME")
+    ] = [],  # noqa: B006
+    picture: Annotated[
+        bool, typer.Option("--picture/--no-picture", help="Also take a picture of the page in a browser.")
+    ] = True,
+) -> None:
+    """Both live ends on two hosts, over bad links. Example: semcast bench live talk.mp4 --only '5 % loss'"""
+    from benchmarks.live.trials import run_live
+
+    run_live(clip, out, only, picture)
+
+
+@bench_app.command("recovery")
+@reported
+def bench_recovery(
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLIP]...", help="Files or patterns; nothing: the built-in clip."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("out/recovery"),
+    seconds: Seconds = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs under random losses.")] = 3,
+    bitrate: Bitrate = None,
+    size: SizeOption = "512x512",
+    steps: Steps = "0",
+    seed: Seed = None,
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """How soon the picture is back after cuts and losses. Example: semcast bench recovery talk.mp4 --bitrate 24k"""
+    from benchmarks.recovery import run_recovery
+
+    effective = settings(
+        config, set_, stream__bitrate_bps=bitrate, stream__size=size, stream__seed=seed, receiver__steps=steps
+    )
+    run_recovery(clips or [], out, effective, seconds, seeds)
+
+
+@bench_app.command("ablation")
+@reported
+def bench_ablation(
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLIP]...", help="Files or patterns; nothing: the built-in clip."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the results; goes on with what is there.")
+    ] = Path("out/ablation"),
+    jobs: Jobs = None,
+    vmaf: Annotated[bool, typer.Option("--vmaf", help="VMAF too, which takes long.")] = False,
+    seconds: Seconds = None,
+    bitrate: Bitrate = None,
+    size: SizeOption = "512x512",
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Turn each idea of the decoder off, or on, by itself. Example: semcast bench ablation talk.mp4 --seconds 4"""
+    from benchmarks.ablation import run_ablation
+
+    flags = {"stream.bitrate_bps": bitrate, "stream.size": size}
+    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    run_ablation(clips or [], out, config, [*set_, *given], seconds, jobs, vmaf)

@@ -1,0 +1,205 @@
+"""The far ends of a live sender: packets, reports and a rate for each, so that none of them hurts another.
+
+    units -> Outlet a: Packetiser -> link        what a far end cannot take is thinned for it alone
+          -> Outlet b: Packetiser -> link
+    reports -> Outlet: retransmission, bandwidth, protection -> Outlets: one report for the encoder
+
+There is one encoder for all. It follows the far end that can take most; who can take less is sent less: first no
+residuals and no disposable frames, then nothing until the queue is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from benchmarks.live.figures import OutletFigures
+from channel.bandwidth import BandwidthEstimator, BandwidthSettings
+from channel.packetise import Packetiser, PacketiserConfig
+from channel.webrtc.link import LinkStats
+from common.datagram import parse_feedback
+from common.errors import BitstreamError
+from common.types import Datagram, EncodedUnit, Feedback, UnitKind
+
+START_BPS = 64_000.0
+"""Nobody knows at first what a link carries; the estimate grows by half a second."""
+ALIVE_S = 1.0
+"""A far end whose last report is older has no say about the stream."""
+CROWDED_S = 0.3
+"""Queueing delay from which on only what others build on is sent."""
+REFRESH_EVERY_S = 8.0
+"""How often one of several far ends may have a key picture made for it alone, which all of them pay for."""
+_MOST_REPAIR = 0.5
+_LOSS_MEMORY = 0.1
+"""Weight of a new report in the mean loss; twenty reports come in a second."""
+
+
+class OutletLink(Protocol):
+    """What an outlet needs of a link: `channel.webrtc.link.PeerLink` has it, and `benchmarks.live.udp.UdpLink`."""
+
+    name: str
+
+    @property
+    def connected(self) -> bool: ...
+    def send_poll(self, datagrams: Sequence[bytes], now_s: float) -> None: ...
+    def receive(self, now_s: float) -> list[Datagram]: ...
+    def take_refresh(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class Outlet:
+    """One far end.
+
+    limit_bps : what it, or the user, allows at the most
+    joined : whether it was sent a key picture, on which everything else builds
+    report : its newest; heard_s : when that came
+    loss_ratio : of the last second or so, 0..1
+    """
+
+    link: OutletLink
+    packetiser: Packetiser
+    estimator: BandwidthEstimator
+    repair_ratio: float
+    limit_bps: float
+    joined: bool = False
+    report: Feedback | None = None
+    heard_s: float = float("-inf")
+    refresh_s: float = float("-inf")
+    loss_ratio: float = 0.0
+    rtt_s: float | None = None
+    thinned: int = 0
+
+    @classmethod
+    def to(cls, link: OutletLink, config: PacketiserConfig, limit_bps: float) -> Outlet:
+        """Begin with `link`. config : its rate is replaced by the estimate"""
+        start_bps = min(START_BPS, limit_bps)
+        estimator = BandwidthEstimator(BandwidthSettings(start_bps=start_bps))
+        packetiser = Packetiser(config.model_copy(update={"rate_bps": start_bps}))
+        return cls(link, packetiser, estimator, config.repair_ratio, limit_bps)
+
+    @property
+    def rate_bps(self) -> float:
+        """What it can be sent."""
+        return min(self.estimator.rate_bps, self.limit_bps)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more waits on its way than is good for a conversation."""
+        return self.estimator.queue_s > CROWDED_S
+
+    def alive(self, now_s: float) -> bool:
+        """Whether it has been heard lately."""
+        return now_s - self.heard_s <= ALIVE_S
+
+    def offer(self, units: Sequence[EncodedUnit], introduction: EncodedUnit, now_s: float) -> None:
+        """Queue one frame's units, as far as this far end can take them.
+
+        introduction : the stream's configuration, for who has just come
+        """
+        if not self.joined:
+            if not self.link.connected or not any(unit.key for unit in units):
+                return
+            self.joined, units = True, (introduction, *units)
+        if self.crowded:
+            kept = [unit for unit in units if not unit.disposable and unit.kind is not UnitKind.RESIDUAL]
+            self.thinned += len(units) - len(kept)
+            units = kept
+        self.packetiser.push(units, now_s)
+
+    def exchange(self, now_s: float) -> None:
+        """Take in its reports, and send what is due."""
+        for datagram in self.link.receive(now_s):
+            try:
+                self._on_report(parse_feedback(datagram.data), datagram.arrival_s)
+            except BitstreamError:
+                continue
+        if self.joined:
+            self.link.send_poll(self.packetiser.poll(now_s), now_s)
+
+    def refresh_wanted(self, now_s: float, alone: bool) -> bool:
+        """Whether a key picture should be made for it. True once for each wish.
+
+        alone : nobody else has to pay for it
+        """
+        asked = self.link.take_refresh() or (self.report is not None and self.report.refresh)
+        if not asked or not self.joined or (not alone and now_s - self.refresh_s < REFRESH_EVERY_S):
+            return False
+        if self.report is not None:
+            self.report = replace(self.report, refresh=False)
+        self.refresh_s = now_s
+        return True
+
+    def figures(self, link: LinkStats | None = None) -> OutletFigures:
+        """As of now; link : what its link says about itself."""
+        stats = self.packetiser.stats
+        state = link.state.value if link is not None else "connected" if self.link.connected else "waiting"
+        return OutletFigures(
+            name=self.link.name, state=state, rate_bps=self.rate_bps, queue_s=self.estimator.queue_s,
+            rtt_s=self.rtt_s, loss_ratio=self.loss_ratio, sent_bytes=stats.total_bytes, datagrams=stats.datagrams,
+            fec_bytes=stats.fec_bytes, retransmission_bytes=stats.retransmission_bytes,
+            thinned_units=self.thinned, link=link,
+        )  # fmt: skip
+
+    def _on_report(self, report: Feedback, now_s: float) -> None:
+        refresh = report.refresh or (self.report is not None and self.report.refresh)
+        self.report, self.heard_s = replace(report, refresh=refresh), now_s
+        self.packetiser.on_feedback(report, now_s)
+        sample_s = self.packetiser.round_trip_s()
+        rtt_s = None if sample_s is None else max(0.0, sample_s - report.held_ms / 1e3)
+        self.rtt_s = self.rtt_s if rtt_s is None else rtt_s
+        self.loss_ratio += _LOSS_MEMORY * (report.loss_ratio - self.loss_ratio)
+        waiting_s = self.packetiser.waiting_s(now_s)
+        self.estimator.on_report(now_s, rtt_s, report.received_bps, report.loss_ratio, waiting_s)
+        self.packetiser.set_rate_bps(self.rate_bps)
+        self.packetiser.set_repair_ratio(min(_MOST_REPAIR, self.repair_ratio + 2 * self.loss_ratio))
+
+
+@dataclass(slots=True)
+class Outlets:
+    """All far ends of one stream."""
+
+    all: list[Outlet] = field(default_factory=list)
+
+    def exchange(self, now_s: float) -> None:
+        """Reports in, packets out, for every far end."""
+        for outlet in self.all:
+            outlet.exchange(now_s)
+
+    def offer(self, units: Sequence[EncodedUnit], introduction: EncodedUnit, now_s: float) -> None:
+        """Queue one frame's units for every far end."""
+        for outlet in self.all:
+            outlet.offer(units, introduction, now_s)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody is there to send to."""
+        return any(outlet.link.connected for outlet in self.all)
+
+    @property
+    def joining(self) -> bool:
+        """Whether somebody is there who has not had a key picture yet."""
+        return any(outlet.link.connected and not outlet.joined for outlet in self.all)
+
+    def rate_bps(self, now_s: float) -> float | None:
+        """What the encoder should aim at: the most that anybody can take. None while nobody says anything."""
+        rates = [outlet.rate_bps for outlet in self.all if outlet.link.connected and outlet.alive(now_s)]
+        return max(rates, default=None)
+
+    def stand_still(self, now_s: float) -> bool:
+        """Whether every far end has more on its way than it can take, so that a frame is better left out."""
+        living = [outlet for outlet in self.all if outlet.alive(now_s)]
+        return bool(living) and all(outlet.crowded for outlet in living)
+
+    def feedback(self, now_s: float) -> Feedback:
+        """One report for the encoder, of all far ends that keep up: anchors are those that all of them hold.
+
+        Who does not keep up must not keep the others from better anchors; it will ask for a key picture.
+        """
+        connected = [outlet for outlet in self.all if outlet.link.connected]
+        refresh = [outlet.refresh_wanted(now_s, len(connected) == 1) for outlet in connected]
+        living = [o for o in connected if o.joined and o.alive(now_s) and not o.crowded]
+        held = [set(o.report.anchors) for o in living if o.report is not None]
+        anchors = tuple(sorted(set.intersection(*held))) if held else ()
+        last_slot = max((o.report.last_slot for o in living if o.report is not None), default=-1)
+        return Feedback(0, last_slot=last_slot, anchors=anchors[:4], refresh=any(refresh))

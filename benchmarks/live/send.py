@@ -1,0 +1,196 @@
+"""`semcast send`: the sending live end on the real clock, until Ctrl-C, SIGTERM or the end of the source.
+
+Progress goes to stderr; the last line on stdout is JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field
+from itertools import chain, islice
+from typing import Any
+
+from benchmarks.files import open_input, open_sender
+from benchmarks.link import PROBE_FRAMES
+from benchmarks.live.console import MEASURE_S, Meeting, event_line, plain, say, served, until_interrupted
+from benchmarks.live.figures import OutletFigures
+from benchmarks.live.getstats import get_sender_stats
+from benchmarks.live.links import UdpLink
+from benchmarks.live.metrics import SenderMetrics
+from benchmarks.live.outlets import Outlet, Outlets
+from benchmarks.live.pacing import PacedFrames
+from benchmarks.live.sameness import Sameness, SourceWindow
+from benchmarks.live.sending import TICK_S, LiveSender
+from benchmarks.udp_ends import SCHEME, parse_target, peak_memory_mib
+from channel.packetise import PacketiserConfig
+from channel.signalling.urls import parse_room_url
+from channel.udp import Address
+from channel.webrtc.link import PeerLink, PeerState
+from channel.webrtc.transport import WebRtcTransport
+from common.clock import SystemClock, UnixClock
+from common.config import Config
+from common.errors import SourceError
+from sender.sources import VideoSource
+
+UPKEEP_S = 0.1
+LIVE_SOURCES = ("camera:", "screen")
+"""Sources that deliver each picture when its time has come."""
+
+
+@dataclass(slots=True)
+class SendingDesk:
+    """Who comes and goes at a live sender. webrtc, room : None for plain UDP"""
+
+    sender: LiveSender
+    limit_bps: float
+    packets: PacketiserConfig
+    webrtc: WebRtcTransport | None = None
+    room: Meeting | None = None
+    said: dict[str, Any] | None = None
+    metrics: SenderMetrics | None = None
+    attended_s: float = float("-inf")
+    measured_s: float = float("-inf")
+    gone: list[dict[str, Any]] = field(default_factory=list)
+
+    def attend(self) -> None:
+        """Let in who came, let go who left, hear what they ask for; now and then."""
+        now_s = self.sender.clock.now_s()
+        if self.metrics is not None and now_s - self.measured_s >= MEASURE_S:
+            self.measured_s = now_s
+            self.metrics.update(self.figures(), self.sender.figures())
+        if self.webrtc is None or self.room is None or now_s - self.attended_s < UPKEEP_S:
+            return
+        self.attended_s = now_s
+        for link in self.room.new_links():
+            self.sender.outlets.all.append(Outlet.to(link, self.packets, self.limit_bps))
+        for event in self.webrtc.events():
+            say(event_line("receiver", event))
+            if event.state is PeerState.CLOSED:
+                self._let_go(event.peer)
+        failure = self.room.take_failure()
+        if failure is not None:
+            say(f"nobody new can join any more: {failure}")
+        for outlet in self.sender.outlets.all:
+            if isinstance(outlet.link, PeerLink):
+                self.sender.hear(outlet, outlet.link.receive_control())
+
+    def introduce(self, said: dict[str, Any]) -> None:
+        """Tell everybody, and everybody who comes from now on, about this end."""
+        if self.webrtc is None:
+            return
+        self.webrtc.set_welcome(said)
+        for link in self.webrtc.links:
+            link.send_control(said)
+
+    def figures(self) -> list[OutletFigures]:
+        """Of the far ends that are there."""
+        return [_figures(outlet) for outlet in self.sender.outlets.all]
+
+    def documents(self) -> list[dict[str, Any]]:
+        """JSON of every far end, those that have left first."""
+        return self.gone + [plain(asdict(figures)) for figures in self.figures()]
+
+    def _let_go(self, name: str) -> None:
+        leaving = [o for o in self.sender.outlets.all if o.link.name == name and not o.link.connected]
+        self.gone += [plain(asdict(_figures(outlet))) for outlet in leaving]
+        self.sender.outlets.all = [o for o in self.sender.outlets.all if o not in leaving]
+
+
+def _figures(outlet: Outlet) -> OutletFigures:
+    return outlet.figures(outlet.link.stats() if isinstance(outlet.link, PeerLink) else None)
+
+
+def send_live(
+    source_name: str | None,
+    to: str,
+    config: Config,
+    seconds: float | None = None,
+    loop: bool = False,
+    metrics: Address | None = None,
+) -> None:
+    """Send a source to `ws[s]://HOST:PORT/ROOM?token=...` or `udp://HOST:PORT`; the last line printed is JSON.
+
+    source_name : as for `open_source`, None for the built-in clip
+    loop : start a file again at its end
+    metrics : where Prometheus finds them
+    """
+    clock = SystemClock()
+    with ExitStack() as stack:
+        source = stack.enter_context(open_input(source_name, config, seconds, loop))
+        frames = iter(source)
+        live = source.name.startswith(LIVE_SOURCES)
+        first = [] if live else list(islice(frames, PROBE_FRAMES))
+        session = open_sender(source, config)
+        stack.callback(session.close)
+        session.probe(first)
+        paced = stack.enter_context(closing(PacedFrames(chain(first, frames), clock, paced=not live)))
+        desk = _sending_desk(
+            stack, LiveSender(session, paced, Outlets(), clock, lambda timeout_s: None), to, config
+        )
+        if metrics is not None:
+            desk.metrics = SenderMetrics(served(stack, metrics))
+        with until_interrupted():
+            _send_all(desk, paced, source, stack)
+        _print_sent(source, to, desk)
+
+
+def _sending_desk(stack: ExitStack, sender: LiveSender, to: str, config: Config) -> SendingDesk:
+    channel = config.channel
+    packets = PacketiserConfig(hold_ms=channel.hold_ms, repair_ratio=channel.repair_ratio)
+    limit_bps = config.stream.bitrate_bps
+    if to.startswith(SCHEME):
+        link = stack.enter_context(closing(UdpLink(Address("", 0), parse_target(to))))
+        sender.outlets.all.append(Outlet.to(link, packets, limit_bps))
+        sender.wait = link.wait
+        return SendingDesk(sender, limit_bps, packets)
+    from benchmarks.live.room import Room
+
+    url = parse_room_url(to)
+    webrtc = stack.enter_context(closing(WebRtcTransport(sender.clock)))
+    sender.wait = webrtc.wait
+    room = Room(webrtc, url, "sender")
+    say(f"in room {url.room} of {url.server}; waiting for a receiver")
+    return SendingDesk(sender, limit_bps, packets, webrtc, room)
+
+
+def _send_all(desk: SendingDesk, paced: PacedFrames, source: VideoSource, stack: ExitStack) -> None:
+    """From the first receiver to the last frame; the source waits for the former."""
+    sender = desk.sender
+    while not sender.outlets.wanted:
+        desk.attend()
+        sender.wait(TICK_S)
+    paced.start()
+    window = _source_window(source, stack)
+    if window is not None:
+        sender.on_frame = window.put
+    said = Sameness.message(paced.began_s, window, *_even_size(source))
+    desk.introduce({**said, "bitrate_bps": desk.limit_bps})
+    while not paced.ended:
+        desk.attend()
+        sender.turn()
+    sender.drain()
+
+
+def _source_window(source: VideoSource, stack: ExitStack) -> SourceWindow | None:
+    """Where a receiver on this machine sees the source; None where the system has no memory to share."""
+    try:
+        return stack.enter_context(closing(SourceWindow.create(*_even_size(source))))
+    except OSError:
+        return None
+
+
+def _even_size(source: VideoSource) -> tuple[int, int]:
+    return source.width + source.width % 2, source.height + source.height % 2
+
+
+def _print_sent(source: VideoSource, to: str, desk: SendingDesk) -> None:
+    if source.frame_count == 0:
+        raise SourceError(f"{source.name} holds no picture")
+    document = {
+        "source": source.name, "to": to.partition("?")[0], "stream": asdict(desk.sender.figures()),
+        "counts": dict(desk.sender.counts), "receivers": desk.documents(),
+        "getStats": get_sender_stats(UnixClock().now_s(), desk.figures(), desk.sender.figures()),
+        "peak_memory_mib": peak_memory_mib(),
+    }  # fmt: skip
+    print(json.dumps(document))
