@@ -9,10 +9,10 @@ EXTRAS := live,radio,train,cluster,openvino,dev
 THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types bench clean
+.PHONY: help install demo live-demo test lint types bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 install: $(INSTALLED) ## make .venv with everything
 
@@ -26,6 +26,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: install ## send the built-in clip through a clean channel; the results are in out/demo
 	$(BIN)/semcast demo --out out/demo
+
+live-demo: install ## both live ends on two hosts over a link with losses, with a picture of the page; as root on Linux
+	$(THREADS) $(BIN)/semcast bench live --out out/live --only '25 ms each way' --only '5 % loss'
 
 test: install ## run all tests; make test ARGS="-k wire" runs some
 	$(THREADS) $(BIN)/pytest $(ARGS)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +92,8 @@ class ReceiverSession:
         if self.first_arrival_s is None:
             self.first_arrival_s = arrival_s
         if self.decoder.config is not stream:  # who joins late does not show what was before
-            self.playout = Playout(self.playout.delay_s, None, max(0, self.decoder.newest_slot + 1))
+            first = max(0, self.decoder.newest_slot + 1)
+            self.playout = replace(self.playout, fastest_s=None, next_slot=first)
             self.shown_slot = -1
         elif self.decoder.newest_slot > before:
             self.playout = self.playout.arrived(self._capture_s(self.decoder.newest_slot), arrival_s)
@@ -115,7 +116,7 @@ class ReceiverSession:
 
     def paint(self, slot: int) -> Shown:
         """Paint the frame at `slot` now, with what has arrived, at the best level that fits the budget."""
-        self.playout = Playout(self.playout.delay_s, self.playout.fastest_s, slot + 1)
+        self.playout = replace(self.playout, next_slot=slot + 1)
         began_s = self.clock.now_s()
         deadline_s = None if self.settings.budget_ms is None else began_s + self.settings.budget_ms / 1e3
         state = self._newest_to_show(slot)

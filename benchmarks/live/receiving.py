@@ -46,6 +46,8 @@ T = TypeVar("T")
 TICK_S = 0.005
 REPORT_S = 0.05
 FIGURES_S = 0.2
+FORGETTING = 1e-3
+"""See `Playout`: follows clocks that drift, and after a change of route the pictures are smooth again within minutes."""
 ORDER_S = 5.0
 """How long somebody at the page waits for the receiver to do what it was asked."""
 _KEPT = 1 << 16
@@ -125,7 +127,7 @@ class Stream:
     def open(cls, unit: ConfigUnit, session: ReceiverSession) -> Stream:
         """Begin with the configuration that has come."""
         # Who joins late starts with the frame that follows, not with the stream's first.
-        session.playout = Playout(session.playout.delay_s, next_slot=unit.slot)
+        session.playout = Playout(session.playout.delay_s, next_slot=unit.slot, forgetting=FORGETTING)
         return cls(unit.config, session)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -112,3 +113,13 @@ def test_an_arrival_never_moves_the_clock_back_and_the_fastest_has_the_whole_del
 
 def test_nothing_is_due_before_anything_arrived() -> None:
     assert Playout(0.1).due_s(0.0) == float("inf")
+
+
+def test_clocks_that_drift_apart_are_followed() -> None:
+    """A receiver whose clock runs fast by 100 ppm would otherwise show every picture as late after a quarter of an hour."""
+    playout = Playout(0.1, forgetting=1e-3)
+    for second in range(0, 3600, 2):
+        playout = playout.arrived(float(second), second * 1.0001)
+    assert playout.due_s(3600.0) == pytest.approx(3600 * 1.0001 + 0.1, abs=0.005)
+    steady = Playout(0.1).arrived(0.0, 5.0).arrived(10.0, 15.5)
+    assert steady.due_s(20.0) == pytest.approx(25.1)
