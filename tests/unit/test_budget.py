@@ -116,7 +116,7 @@ def test_nothing_is_due_before_anything_arrived() -> None:
 
 
 def test_clocks_that_drift_apart_are_followed() -> None:
-    """A receiver whose clock runs fast by 100 ppm would otherwise show every picture as late after a quarter of an hour."""
+    """A receiver whose clock is fast by 100 ppm would else show every picture as late after a quarter of an hour."""
     playout = Playout(0.1, forgetting=1e-3)
     for second in range(0, 3600, 2):
         playout = playout.arrived(float(second), second * 1.0001)
