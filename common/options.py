@@ -16,7 +16,10 @@ from common.memory import keep_freed_memory
 
 Input = Annotated[
     str | None,
-    typer.Argument(metavar="[INPUT]", help="File, folder, camera:0, -, or nothing for the built-in clip."),
+    typer.Argument(
+        metavar="[INPUT]",
+        help="File, folder, camera:0, screen, test-pattern, -, or nothing for the built-in clip.",
+    ),
 ]
 Seconds = Annotated[float | None, typer.Option("--seconds", help="Stop after this much of the input.")]
 ConfigFile = Annotated[

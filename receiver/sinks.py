@@ -140,7 +140,9 @@ class Mp4Sink(_FileSink):
     ) -> None:
         options = {"preset": "veryfast", "crf": "18", "g": "48"} if codec == "libx264" else {"qscale": "2"}
         # Fragments of at most 48 frames while recording (playable when cut), one ordinary index at the end.
-        encoding = Encoding("mp4", codec, options, {"movflags": "hybrid_fragmented+frag_keyframe"})
+        # Times are as given; otherwise all would be later by what the encoder reorders.
+        flags = "hybrid_fragmented+frag_keyframe+negative_cts_offsets"
+        encoding = Encoding("mp4", codec, options, {"movflags": flags})
         super().__init__(_Recording(path, encoding, frame_rate, time_base, colour))
 
 

@@ -166,7 +166,11 @@ def receive(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", help="Pictures go there as well.", metavar="hls:FOLDER | rtmp://..."),
+        typer.Option(
+            "--output",
+            help="Pictures go there as well.",
+            metavar="hls:FOLDER | rtmp://... | v4l2:/dev/videoN",
+        ),
     ] = None,
     metrics: Metrics = None,
     decoder: Decoder = None,

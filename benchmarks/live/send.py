@@ -34,8 +34,6 @@ from common.errors import SourceError
 from sender.sources import VideoSource
 
 UPKEEP_S = 0.1
-LIVE_SOURCES = ("camera:", "screen")
-"""Sources that deliver each picture when its time has come."""
 
 
 @dataclass(slots=True)
@@ -117,14 +115,15 @@ def send_live(
     """
     clock = SystemClock()
     with ExitStack() as stack:
-        source = stack.enter_context(open_input(source_name, config, seconds, loop))
+        source = stack.enter_context(open_input(source_name, config, seconds, loop, live=True))
         frames = iter(source)
-        live = source.name.startswith(LIVE_SOURCES)
-        first = [] if live else list(islice(frames, PROBE_FRAMES))
+        first = [] if source.real_time else list(islice(frames, PROBE_FRAMES))
         session = open_sender(source, config)
         stack.callback(session.close)
         session.probe(first)
-        paced = stack.enter_context(closing(PacedFrames(chain(first, frames), clock, paced=not live)))
+        paced = stack.enter_context(
+            closing(PacedFrames(chain(first, frames), clock, paced=not source.real_time))
+        )
         desk = _sending_desk(
             stack, LiveSender(session, paced, Outlets(), clock, lambda timeout_s: None), to, config
         )

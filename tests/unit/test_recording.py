@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -152,6 +153,8 @@ def test_the_video_is_what_was_shown_since(take: tuple[Live, tuple[str, ...]]) -
     with open_source(str(live.folder / "take.mp4")) as source:
         frames = list(source)
     assert [f.time_s for f in frames] == pytest.approx([k / 25 for k in range(len(shown))])
+    with av.open(str(live.folder / "take.mp4")) as container:
+        assert container.streams.video[0].start_time == 0
     for wanted, frame in zip(shown, frames, strict=True):
         assert np.abs(wanted.picture.y.astype(int) - frame.picture.y).mean() < 4
 
