@@ -144,6 +144,24 @@ def bench_live(
     run_live(clip, out, only, picture)
 
 
+@bench_app.command("soak")
+@reported
+def bench_soak(
+    clip: Annotated[
+        str | None, typer.Argument(metavar="[CLIP]", help="What is sent; nothing: the built-in clip.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the result.")] = Path("out/soak"),
+    receivers: Annotated[int, typer.Option("--receivers", min=1, max=64)] = 8,
+    seconds: Annotated[float, typer.Option("--seconds", min=30.0)] = 1800.0,
+    size: Annotated[str, typer.Option("--size", help="Coded size WxH.")] = "256x256",
+    bitrate: Annotated[str, typer.Option("--bitrate")] = "24k",
+) -> None:
+    """Many receivers of one sender for a long time. Example: semcast bench soak talk.mp4 --receivers 8"""
+    from benchmarks.live.soak import run_soak
+
+    run_soak(clip, out, receivers, seconds, size, bitrate)
+
+
 @bench_app.command("recovery")
 @reported
 def bench_recovery(

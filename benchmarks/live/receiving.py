@@ -17,6 +17,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
 
+import numpy as np
+
 from benchmarks.live.links import Impaired, ReceivingLink
 from benchmarks.live.sameness import Sameness
 from benchmarks.live.sending import LEAST_BPS, MOST_BPS
@@ -50,6 +52,8 @@ FORGETTING = 1e-3
 """See `Playout`: follows clocks that drift, and after a change of route the pictures are smooth again within minutes."""
 ORDER_S = 5.0
 """How long somebody at the page waits for the receiver to do what it was asked."""
+_SOME = 180
+"""Pictures compared for drift, at the beginning and at the end."""
 _KEPT = 1 << 16
 """Times of pictures kept for the report: half an hour at 30 a second."""
 
@@ -82,10 +86,18 @@ class Tally:
             "fps": round(len(self.shown_s) / watched_s, 2) if watched_s else 0.0,
             "freezes": freezes.count, "longest_freeze_s": round(freezes.longest_s, 3),
             "freeze_ratio": round(freezes.total_s / watched_s, 4) if watched_s else 0.0,
+            "drift_ms": self._drift_ms(),
             "glass_to_glass_ms": None if latency is None else {
                 "p50": round(latency.p50_ms, 1), "p95": round(latency.p95_ms, 1), "max": round(latency.max_ms, 1),
             },
         }  # fmt: skip
+
+    def _drift_ms(self) -> float | None:
+        """How much later pictures were shown at the end than at the beginning; None where that is not known."""
+        if len(self.delay_ms) < 2 * _SOME:
+            return None
+        delays = np.asarray(self.delay_ms)
+        return round(float(np.median(delays[-_SOME:]) - np.median(delays[:_SOME])), 1)
 
 
 class Studio:

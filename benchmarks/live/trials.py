@@ -103,6 +103,7 @@ class Program:
 
     def __init__(self, started: subprocess.Popen[str]) -> None:
         self._started = started
+        self.pid = started.pid
         self.lines: dict[str, list[str]] = {"out": [], "err": []}
         self._news = threading.Condition()
         assert started.stdout is not None and started.stderr is not None

@@ -110,8 +110,12 @@ class WebRtcTransport:
         return [datagram for link in self.links for datagram in link.receive(now_s)]
 
     def wait(self, timeout_s: float) -> None:
-        """Until something arrived since the last `receive`, or the time is over."""
+        """Until something arrived since the last `receive` or `wait`, or the time is over.
+
+        So it also serves who takes what arrives from the links.
+        """
         self._arrived.wait(max(0.0, timeout_s))
+        self._arrived.clear()
 
     def events(self) -> list[PeerEvent]:
         """Changes of state since the last call. A link that is closed is reported once more, and forgotten."""
