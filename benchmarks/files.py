@@ -54,9 +54,16 @@ def stream_of(source: VideoSource, config: Config) -> StreamConfig:
     )  # fmt: skip
 
 
-def open_sender(source: VideoSource, config: Config, pace: Pace = LINK) -> SenderSession:
-    """A sender for everything that `source` will deliver, at the pace of a link or of a file."""
+def open_sender(
+    source: VideoSource, config: Config, pace: Pace = LINK, session: int | None = None
+) -> SenderSession:
+    """A sender for everything that `source` will deliver, at the pace of a link or of a file.
+
+    session : tells this stream from others, 16 bits; None: the same for the same source
+    """
     stream = stream_of(source, config)
+    if session is not None:
+        stream = replace(stream, session=session)
     analyzer: Analyzer = (
         LabelAnalyzer(threads=config.sender.threads) if config.semantics.enabled else BlankAnalyzer()
     )

@@ -60,8 +60,9 @@ class _Report:
 
 _RATE_WINDOW_S = 0.5
 _LOSS_WINDOW_S = 1.0
-_NOW_WINDOW_S = 0.16
-"""What arrives while the queue grows is what the link carries: the last three reports, not those before."""
+_NOW_WINDOW_S = 0.25
+"""What arrives while the queue grows is what the link carries: the last five reports, not those before."""
+_SETTLE_S = 0.16
 _LEAST_DRAIN = 0.35
 """Part of what arrives that is sent at the least while a queue empties."""
 _NEAR = 0.15
@@ -89,6 +90,7 @@ class BandwidthEstimator:
         self._overuse: tuple[float, float] | None = None
         """(when, what arrived then)."""
         self._lowered_s = float("-inf")
+        self._settle_s = _SETTLE_S
         self._draining_since_s: float | None = None
 
     def on_report(
@@ -97,21 +99,22 @@ class BandwidthEstimator:
         rtt_s: float | None,
         received_bps: float,
         loss_ratio: float,
-        waiting_s: float = 0.0,
+        waiting_s: float | None = None,
     ) -> float:
         """Take in a report; returns the rate to use from now on, bit/s.
 
         rtt_s : from the sending of the newest datagram that the report names to now, None where it names no new one
         received_bps, loss_ratio : since the report before
         waiting_s : for how long the oldest datagram that no report has named has been on its way: a queue shows in
-            it before what stands in the queue arrives
+            it before what stands in the queue arrives; None where there is none
         """
         interval_s = now_s - self._reports[-1].at_s if self._reports else 0.0
         self._reports.append(_Report(now_s, interval_s, rtt_s, received_bps, loss_ratio))
         while self._reports[0].at_s < now_s - self._settings.base_window_s:
             self._reports.popleft()
-        if rtt_s is not None or waiting_s > self._base_s() + self.queue_s:
-            measured_s = max(0.0, max(rtt_s or 0.0, waiting_s) - self._base_s())
+        seen_s = max(rtt_s or 0.0, waiting_s or 0.0) - self._base_s()
+        if rtt_s is not None or waiting_s is None or seen_s > self.queue_s:
+            measured_s = max(0.0, seen_s)
             self._standing_s, self.queue_s = min(self.queue_s, measured_s), measured_s
         if interval_s > 0:
             self._adapt(now_s, interval_s)
@@ -121,7 +124,7 @@ class BandwidthEstimator:
         s = self._settings
         recent = [report for report in self._reports if report.at_s > now_s - _RATE_WINDOW_S]
         heard = any(report.rtt_s is not None for report in recent)
-        settled = now_s - self._lowered_s > max(_NOW_WINDOW_S, self._base_s())
+        settled = now_s - self._lowered_s > self._settle_s
         if heard and max(self._standing_s, self.queue_s / 2) * 1000 > s.overuse_ms:
             if settled:
                 self._drain(now_s)
@@ -136,10 +139,12 @@ class BandwidthEstimator:
         if self._draining_since_s is None:
             self._draining_since_s = now_s
         self._overuse = now_s, carried_bps
-        self._lower(now_s, max(_LEAST_DRAIN, self._settings.backoff - self.queue_s) * carried_bps)
+        wanted_bps = max(_LEAST_DRAIN, self._settings.backoff - self.queue_s) * carried_bps
+        self._lower(now_s, max(wanted_bps, _LEAST_DRAIN * self.rate_bps))
 
     def _lower(self, now_s: float, rate_bps: float) -> None:
-        self._lowered_s = now_s
+        # What is measured until then was sent before.
+        self._lowered_s, self._settle_s = now_s, max(_SETTLE_S, self._base_s() + 0.5 * self.queue_s)
         self.rate_bps = max(self._settings.least_bps, min(self.rate_bps, rate_bps))
 
     def _raise(self, now_s: float, interval_s: float) -> None:

@@ -47,19 +47,22 @@ class Flight:
     def __init__(self, rate_bps: float) -> None:
         self.rate_bps = rate_bps
         self._sent: deque[_Sent] = deque(maxlen=_MAX_IN_FLIGHT)
+        self._unnamed: deque[_Sent] = deque(maxlen=_MAX_IN_FLIGHT)
+        """Those given up as lost included: a queue that grows suddenly looks like a run of losses at first."""
         self._rtt_s = _FIRST_RTT_S
         self._moved_s = float("-inf")
         self.silent = False
         self.sample_s: float | None = None
 
-    def waiting_s(self, now_s: float) -> float:
-        """For how long the oldest datagram that no report has named has been on its way; 0 where there is none."""
-        return now_s - self._sent[0].at_s if self._sent else 0.0
+    def waiting_s(self, now_s: float) -> float | None:
+        """For how long the oldest datagram that no report has named has been on its way; None where there is none."""
+        return now_s - self._unnamed[0].at_s if self._unnamed else None
 
     def sent(self, seq: int, size_bytes: int, now_s: float) -> None:
         """Note that datagram `seq` (0..65535) left."""
         queued_bytes = size_bytes + sum(sent.size_bytes for sent in self._sent)
         self._sent.append(_Sent(seq, size_bytes, queued_bytes, now_s))
+        self._unnamed.append(self._sent[-1])
 
     def reported(self, highest_seq: int, now_s: float, patient: bool = False) -> tuple[int, ...]:
         """Take in a report; returns all that is in flight, oldest first, when the oldest of it must be lost.
@@ -72,9 +75,11 @@ class Flight:
         self.sample_s = None
         if highest_seq < 0:
             return ()
+        while self._unnamed and self._reaches(highest_seq, self._unnamed[0].seq):
+            self.sample_s = now_s - self._unnamed.popleft().at_s
+        latest_s = self._rtt_s
         while self._sent and self._reaches(highest_seq, self._sent[0].seq):
-            self.sample_s, self.silent, self._moved_s = now_s - self._sent.popleft().at_s, False, now_s
-        latest_s = self._rtt_s if self.sample_s is None else self.sample_s
+            latest_s, self.silent, self._moved_s = now_s - self._sent.popleft().at_s, False, now_s
         self._rtt_s += _RTT_GAIN * (latest_s - self._rtt_s)
         if patient or not self._sent or now_s <= self._due_s(self._sent[0], latest_s):
             return ()

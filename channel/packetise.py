@@ -189,8 +189,8 @@ class Packetiser:
         """What the last report says of the newest datagram it names, queues included; None where it names no new one."""
         return self._flight.sample_s
 
-    def waiting_s(self, now_s: float) -> float:
-        """For how long the oldest datagram that no report has named has been on its way."""
+    def waiting_s(self, now_s: float) -> float | None:
+        """For how long the oldest datagram that no report has named has been on its way; None where there is none."""
         return self._flight.waiting_s(now_s)
 
     def push(self, units: Sequence[EncodedUnit], now_s: float) -> None:

@@ -216,7 +216,9 @@ class ReceiverSettings(_Section):
     budget_ms: Annotated[Annotated[float, Field(gt=0.0)] | None, BeforeValidator(_none_in)] = 42.0
     """Time for one picture; None, written "none", is no limit."""
     playout_delay_ms: float = Field(150.0, ge=0.0)
-    """A frame is shown this long after its capture at the earliest."""
+    """A frame is shown this long after the quickest way that any frame took."""
+    live_playout_delay_ms: float = Field(100.0, ge=0.0)
+    """The same in `semcast receive`, where people wait for one another: what is late is shown late rather than not."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the decoder runs."""
     backend: Literal["auto", "torch", "openvino", "graph"] = "auto"

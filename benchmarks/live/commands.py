@@ -187,12 +187,17 @@ def receive(
 ) -> None:
     """Receive live and show it on a page. Example: semcast receive --listen 0.0.0.0:8080"""
     from benchmarks.live.receive import Listening, receive_live
+    from channel.signalling.urls import parse_room_url
     from channel.udp import parse_address
 
     effective = settings(
         config, set_, channel__spec=channel, receiver__decoder=decoder, receiver__steps=steps,
         receiver__budget_ms=budget_ms, receiver__threads=threads, receiver__device=device,
     )  # fmt: skip
-    listening = Listening(parse_address(listen), from_, None if udp is None else parse_address(udp))
+    listening = Listening(
+        parse_address(listen),
+        None if from_ is None else parse_room_url(from_),
+        None if udp is None else parse_address(udp),
+    )
     where = None if metrics is None else parse_address(metrics)
     receive_live(listening, out, effective, seconds, idle_s, output, where)

@@ -22,14 +22,17 @@ from common.datagram import parse_feedback
 from common.errors import BitstreamError
 from common.types import Datagram, EncodedUnit, Feedback, UnitKind
 
-START_BPS = 64_000.0
-"""Nobody knows at first what a link carries; the estimate grows by half a second."""
+START_BPS = 24_000.0
+"""Nobody knows at first what a link carries; the estimate grows by half in a second."""
 ALIVE_S = 1.0
 """A far end whose last report is older has no say about the stream."""
-CROWDED_S = 0.3
+CROWDED_S = 0.2
 """Queueing delay from which on only what others build on is sent."""
 REFRESH_EVERY_S = 8.0
 """How often one of several far ends may have a key picture made for it alone, which all of them pay for."""
+QUEUEING_S, MOVING_S = 0.09, 0.5
+"""A queue from this delay on, which moves as long as reports name something new that often."""
+WEIGHED_BYTES = 2000
 _MOST_REPAIR = 0.5
 _LOSS_MEMORY = 0.1
 """Weight of a new report in the mean loss; twenty reports come in a second."""
@@ -54,7 +57,10 @@ class Outlet:
     limit_bps : what it, or the user, allows at the most
     joined : whether it was sent a key picture, on which everything else builds
     report : its newest; heard_s : when that came
+    wished : whether a wish for a key picture was passed on, and none has come since; refresh_s : when one came of it
     loss_ratio : of the last second or so, 0..1
+    moved_s : when a report last named something new
+    weighed : bytes in all and of repairs when `repair_share`, the part that repairs take lately, was last changed
     """
 
     link: OutletLink
@@ -65,9 +71,13 @@ class Outlet:
     joined: bool = False
     report: Feedback | None = None
     heard_s: float = float("-inf")
+    wished: bool = False
     refresh_s: float = float("-inf")
     loss_ratio: float = 0.0
     rtt_s: float | None = None
+    moved_s: float = float("-inf")
+    weighed: tuple[int, int] = (0, 0)
+    repair_share: float = 0.0
     thinned: int = 0
 
     @classmethod
@@ -84,6 +94,11 @@ class Outlet:
         return min(self.estimator.rate_bps, self.limit_bps)
 
     @property
+    def media_bps(self) -> float:
+        """What of that is left for pictures."""
+        return self.rate_bps * (1 - self.repair_share)
+
+    @property
     def crowded(self) -> bool:
         """Whether more waits on its way than is good for a conversation."""
         return self.estimator.queue_s > CROWDED_S
@@ -97,10 +112,13 @@ class Outlet:
 
         introduction : the stream's configuration, for who has just come
         """
+        key = any(unit.key for unit in units)
         if not self.joined:
-            if not self.link.connected or not any(unit.key for unit in units):
+            if not self.link.connected or not key:
                 return
             self.joined, units = True, (introduction, *units)
+        if key:
+            self._granted(now_s)
         if self.crowded:
             kept = [unit for unit in units if not unit.disposable and unit.kind is not UnitKind.RESIDUAL]
             self.thinned += len(units) - len(kept)
@@ -127,7 +145,7 @@ class Outlet:
             return False
         if self.report is not None:
             self.report = replace(self.report, refresh=False)
-        self.refresh_s = now_s
+        self.wished = True
         return True
 
     def figures(self, link: LinkStats | None = None) -> OutletFigures:
@@ -141,18 +159,43 @@ class Outlet:
             thinned_units=self.thinned, link=link,
         )  # fmt: skip
 
+    def _granted(self, now_s: float) -> None:
+        """A key picture goes out. The encoder may have passed over a wish for one: only what was made counts."""
+        if self.wished:
+            self.wished, self.refresh_s = False, now_s
+        if self.report is not None:
+            self.report = replace(self.report, refresh=False)
+
     def _on_report(self, report: Feedback, now_s: float) -> None:
         refresh = report.refresh or (self.report is not None and self.report.refresh)
         self.report, self.heard_s = replace(report, refresh=refresh), now_s
-        self.packetiser.on_feedback(report, now_s)
+        # What stands in a queue is not lost, as long as the queue moves.
+        queueing = self.estimator.queue_s > QUEUEING_S and now_s - self.moved_s < MOVING_S
+        self.packetiser.on_feedback(report, now_s, link_busy=queueing)
         sample_s = self.packetiser.round_trip_s()
+        self.moved_s = self.moved_s if sample_s is None else now_s
         rtt_s = None if sample_s is None else max(0.0, sample_s - report.held_ms / 1e3)
         self.rtt_s = self.rtt_s if rtt_s is None else rtt_s
         self.loss_ratio += _LOSS_MEMORY * (report.loss_ratio - self.loss_ratio)
         waiting_s = self.packetiser.waiting_s(now_s)
-        self.estimator.on_report(now_s, rtt_s, report.received_bps, report.loss_ratio, waiting_s)
+        if (
+            report.last_slot >= 0
+        ):  # until the first key picture is there, its own size is all that is measured
+            self.estimator.on_report(now_s, rtt_s, report.received_bps, report.loss_ratio, waiting_s)
+        self.estimator.rate_bps = self.rate_bps
         self.packetiser.set_rate_bps(self.rate_bps)
+        self._weigh_repairs()
         self.packetiser.set_repair_ratio(min(_MOST_REPAIR, self.repair_ratio + 2 * self.loss_ratio))
+
+    def _weigh_repairs(self) -> None:
+        """Follow the part of what leaves that is no picture: protection and what is sent again."""
+        stats = self.packetiser.stats
+        total, repairs = stats.total_bytes, stats.fec_bytes + stats.retransmission_bytes
+        sent = total - self.weighed[0]
+        if sent >= WEIGHED_BYTES:
+            share = (repairs - self.weighed[1]) / sent
+            self.repair_share += 0.3 * (min(0.5, share) - self.repair_share)
+            self.weighed = total, repairs
 
 
 @dataclass(slots=True)
@@ -183,7 +226,7 @@ class Outlets:
 
     def rate_bps(self, now_s: float) -> float | None:
         """What the encoder should aim at: the most that anybody can take. None while nobody says anything."""
-        rates = [outlet.rate_bps for outlet in self.all if outlet.link.connected and outlet.alive(now_s)]
+        rates = [outlet.media_bps for outlet in self.all if outlet.link.connected and outlet.alive(now_s)]
         return max(rates, default=None)
 
     def stand_still(self, now_s: float) -> bool:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Self
 
 from common.clock import Clock
-from common.errors import SemcastError
 from common.queues import Mailbox
 from common.types import Frame
 
@@ -18,13 +17,21 @@ class PacedFrames:
     frames : in order of time
     clock : what frame times, which start at 0, are measured by
     paced : False for a source that delivers in real time by itself, such as a camera
+    wait : for so many seconds of `clock`; whether to stop
     """
 
-    def __init__(self, frames: Iterable[Frame], clock: Clock, paced: bool = True) -> None:
+    def __init__(
+        self,
+        frames: Iterable[Frame],
+        clock: Clock,
+        paced: bool = True,
+        wait: Callable[[float], bool] | None = None,
+    ) -> None:
         self._frames, self._clock, self._paced = frames, clock, paced
         self._newest: Mailbox[Frame] = Mailbox()
         self._stop = threading.Event()
-        self._error: BaseException | None = None
+        self._wait = wait or self._stop.wait
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._read, name="source", daemon=True)
         self.began_s = 0.0
 
@@ -63,10 +70,10 @@ class PacedFrames:
         try:
             for frame in self._frames:
                 wait_s = frame.time_s - (self._clock.now_s() - self.began_s) if self._paced else 0.0
-                if self._stop.wait(wait_s) if wait_s > 0 else self._stop.is_set():
+                if self._wait(wait_s) if wait_s > 0 else self._stop.is_set():
                     return
                 self._newest.put(frame)
-        except SemcastError as error:
+        except Exception as error:  # for the thread that takes frames
             self._error = error
         finally:
             self._newest.close()

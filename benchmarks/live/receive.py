@@ -18,9 +18,10 @@ from benchmarks.live.console import MEASURE_S, Meeting, event_line, plain, say, 
 from benchmarks.live.getstats import get_receiver_stats
 from benchmarks.live.links import UdpLink
 from benchmarks.live.metrics import ReceiverMetrics
-from benchmarks.live.receiving import LiveReceiver, Studio
+from benchmarks.live.receiving import LiveReceiver
+from benchmarks.live.streams import Studio
 from benchmarks.udp_ends import SCHEME, peak_memory_mib
-from channel.signalling.urls import parse_room_url
+from channel.signalling.urls import RoomUrl, parse_room_url
 from channel.udp import Address
 from channel.webrtc.link import PeerLink, PeerState
 from channel.webrtc.transport import WebRtcTransport
@@ -36,13 +37,18 @@ from receiver.web.server import Owner, PageServer
 class Listening:
     """Where a receiver is found.
 
-    page : address of the page; room : URL of a room elsewhere, None for signalling of its own beside the page
+    page : address of the page; room : a room elsewhere, None for signalling of its own beside the page
     udp : address to take plain UDP on instead of WebRTC
+    Raises UsageError for both.
     """
 
     page: Address
-    room: str | None = None
+    room: RoomUrl | None = None
     udp: Address | None = None
+
+    def __post_init__(self) -> None:
+        if self.room is not None and self.udp is not None:
+            raise UsageError("--udp and --from are two ways to get the same stream: choose one")
 
 
 def receive_live(
@@ -63,15 +69,14 @@ def receive_live(
     clock = SystemClock()
     # Before PyTorch is loaded: threads that spin while they wait take the time of the packets' and the page's.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    studio = Studio(config, clock)  # first of all: it takes its time, and says what is missing
-    folder.mkdir(parents=True, exist_ok=True)
     if output is not None:
         check_output(output)
-    receiver = LiveReceiver(config, clock, studio, folder, say, output)
+    receiver = LiveReceiver(config, clock, Studio(config, clock), folder, say, output)
     owner = Owner(receiver.controls(), receiver.change, receiver.start_recording, receiver.stop_recording)
     with ExitStack() as stack:
         page = stack.enter_context(PageServer(listening.page.host, listening.page.port, owner, clock))
         receiver.page, receiver.warn = page, partial(_warn, page)
+        receiver.studio.prepare()  # takes its time, and says what is missing; before anybody may send
         attend = _receiving_desk(stack, receiver, listening, page)
         measure = _receiver_meter(stack, receiver, metrics)
         began_s = clock.now_s()
@@ -120,8 +125,6 @@ def _receiving_desk(
     """Open what the stream comes through, and say where; gives what has to be called again and again."""
     say(f"open {page.url} in a browser")
     if listening.udp is not None:
-        if listening.room is not None:
-            raise UsageError("--udp and --from are two ways to get the same stream: choose one")
         link = stack.enter_context(closing(UdpLink(listening.udp)))
         receiver.follow(link)
         _announce(page, f"{SCHEME}{link.local}")
@@ -130,7 +133,7 @@ def _receiving_desk(
 
     webrtc = stack.enter_context(closing(WebRtcTransport(receiver.clock)))
     if listening.room is not None:
-        room = Room(webrtc, parse_room_url(listening.room), "receiver")
+        room = Room(webrtc, listening.room, "receiver")
         _announce(page, None)
     else:
         own = OwnSignalling(webrtc, _beside(listening.page), stderr_log())

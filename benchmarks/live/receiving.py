@@ -8,39 +8,32 @@ A sender that starts anew, or another one, begins another `Stream`; the page sta
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
 
-import numpy as np
-
 from benchmarks.live.links import Impaired, ReceivingLink
 from benchmarks.live.sameness import Sameness
 from benchmarks.live.sending import LEAST_BPS, MOST_BPS
-from benchmarks.udp_ends import LIKELY_SIZE
+from benchmarks.live.streams import Stream, Studio
 from channel.spec import parse_channel
+from channel.webrtc.link import PeerLink, PeerState
 from common.clock import Clock
 from common.config import Config, ReceiverSettings
 from common.datagram import pack_feedback
 from common.errors import BitstreamError, SinkError, UsageError
 from common.queues import BoundedQueue
-from common.stats import FreezeSummary, Latency, find_freezes
 from common.types import Datagram, UnitKind
-from common.wire import ConfigUnit, StreamConfig, kind_of, parse_unit
-from receiver.budget import CostModel
-from receiver.jitter import Playout
-from receiver.outputs import OutputSink, open_output
-from receiver.painter import Painter, open_painter
-from receiver.pipeline import ReceiverSession, Shown, prime
+from common.wire import ConfigUnit, kind_of, parse_unit
+from receiver.outputs import open_output
+from receiver.pipeline import ReceiverSession, Shown
 from receiver.reassembly import Reassembler
 from receiver.recording import Recorder
 from receiver.web.messages import Control, PageStats
-from receiver.web.meter import Meter
 from receiver.web.server import PageServer
 
 T = TypeVar("T")
@@ -48,115 +41,9 @@ T = TypeVar("T")
 TICK_S = 0.005
 REPORT_S = 0.05
 FIGURES_S = 0.2
-FORGETTING = 1e-3
-"""See `Playout`: follows clocks that drift, and after a change of route the pictures are smooth again within minutes."""
+STEPS = ("auto", "0", "1", "2", "4")
 ORDER_S = 5.0
 """How long somebody at the page waits for the receiver to do what it was asked."""
-_SOME = 180
-"""Pictures compared for drift, at the beginning and at the end."""
-_KEPT = 1 << 16
-"""Times of pictures kept for the report: half an hour at 30 a second."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What one stream has shown, for the report at the end. Times are this end's."""
-
-    shown_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
-    delay_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
-    first_s: float | None = None
-
-    def picture(self, shown: Shown, now_s: float, delay_ms: float | None) -> None:
-        """One picture was shown."""
-        if shown.concealed:
-            return
-        self.first_s = now_s if self.first_s is None else self.first_s
-        self.shown_s.append(now_s)
-        if delay_ms is not None:
-            self.delay_ms.append(delay_ms)
-
-    def document(self, frame_s: float, end_s: float) -> dict[str, object]:
-        """JSON: how smoothly, and how long after capture."""
-        end_s = max(end_s, self.shown_s[-1] + frame_s) if self.shown_s else end_s
-        freezes = FreezeSummary.of(find_freezes(self.shown_s, frame_s, end_s))
-        watched_s = end_s - self.shown_s[0] if self.shown_s else 0.0
-        latency = Latency.of(self.delay_ms) if self.delay_ms else None
-        return {
-            "pictures": len(self.shown_s), "watched_s": round(watched_s, 3),
-            "fps": round(len(self.shown_s) / watched_s, 2) if watched_s else 0.0,
-            "freezes": freezes.count, "longest_freeze_s": round(freezes.longest_s, 3),
-            "freeze_ratio": round(freezes.total_s / watched_s, 4) if watched_s else 0.0,
-            "drift_ms": self._drift_ms(),
-            "glass_to_glass_ms": None if latency is None else {
-                "p50": round(latency.p50_ms, 1), "p95": round(latency.p95_ms, 1), "max": round(latency.max_ms, 1),
-            },
-        }  # fmt: skip
-
-    def _drift_ms(self) -> float | None:
-        """How much later pictures were shown at the end than at the beginning; None where that is not known."""
-        if len(self.delay_ms) < 2 * _SOME:
-            return None
-        delays = np.asarray(self.delay_ms)
-        return round(float(np.median(delays[-_SOME:]) - np.median(delays[:_SOME])), 1)
-
-
-class Studio:
-    """A painter that is ready before there is a stream, and what its levels cost on this machine.
-
-    size : (height, width) of the coded pictures that it is ready for
-    """
-
-    def __init__(self, config: Config, clock: Clock, size: tuple[int, int] = LIKELY_SIZE) -> None:
-        self._config, self._clock = config, clock
-        self._size, self._painter, self._costs = self._ready(size)
-
-    def session(self, stream: StreamConfig, settings: ReceiverSettings) -> ReceiverSession:
-        """For another stream. settings : as changed on the page"""
-        size = (stream.coded_height, stream.coded_width)
-        if size != self._size:
-            self._size, self._painter, self._costs = self._ready(size)
-        self._painter.reset(stream.seed)
-        return ReceiverSession(settings, self._painter, self._clock, costs=self._costs)
-
-    def _ready(self, size: tuple[int, int]) -> tuple[tuple[int, int], Painter, CostModel]:
-        painter, costs = open_painter(self._config, 0, size), CostModel()
-        prime(costs, painter, self._clock, size)
-        return size, painter, costs
-
-
-@dataclass(slots=True)
-class Stream:
-    """One stream that arrives: packets to pictures. Opened by its first configuration."""
-
-    config: StreamConfig
-    session: ReceiverSession
-    meter: Meter = field(default_factory=Meter)
-    tally: Tally = field(default_factory=Tally)
-    recorder: Recorder | None = None
-    output: OutputSink | None = None
-
-    @classmethod
-    def open(cls, unit: ConfigUnit, session: ReceiverSession) -> Stream:
-        """Begin with the configuration that has come."""
-        # Who joins late starts with the frame that follows, not with the stream's first.
-        session.playout = Playout(session.playout.delay_s, next_slot=unit.slot, forgetting=FORGETTING)
-        return cls(unit.config, session)
-
-    @property
-    def frame_s(self) -> float:
-        return float(1 / self.config.frame_rate)
-
-    def end(self, warn: Callable[[str], None]) -> None:
-        """What was being recorded is completed."""
-        recorder, self.recorder = self.recorder, None
-        try:
-            if recorder is not None:
-                recorder.close()
-        except SinkError as error:
-            warn(str(error))
-        if self.output is not None:
-            self.output.close()
-        self.session.aside.shutdown(wait=False)
 
 
 @dataclass(slots=True)
@@ -211,6 +98,8 @@ class LiveReceiver:
         shown = None if stream is None else stream.session.newest_due(now_s)
         if shown is not None:
             self._show(shown)
+        elif stream is not None and self._left(stream):
+            self.close_stream()
         if now_s - self.figures_s >= FIGURES_S:
             self._publish(None)
         if shown is None:
@@ -229,6 +118,11 @@ class LiveReceiver:
             document = self.stream.tally.document(self.stream.frame_s, self.heard_s or 0.0)
             self.ended.append(document | self._beginning(self.stream.tally.first_s))
         self.stream = None
+
+    def _left(self, stream: Stream) -> bool:
+        """Whether the sender has gone for good, and all that came was shown."""
+        gone = isinstance(self.link, PeerLink) and self.link.state is PeerState.CLOSED
+        return gone and stream.session.playout.next_slot > stream.session.decoder.newest_slot
 
     def _beginning(self, first_s: float | None) -> dict[str, float | None]:
         """JSON: from meeting the sender to a connection, and from there to a picture."""
@@ -274,6 +168,8 @@ class LiveReceiver:
             self.stream is not None and unit.config == self.stream.config
         ):
             return
+        if self.stream is not None:  # it counts its packets from 0
+            self.reassembler = Reassembler()
         self.close_stream()
         self.stream = Stream.open(unit, self.studio.session(unit.config, self.settings))
         if self.output is not None:
@@ -324,6 +220,8 @@ class LiveReceiver:
                 now_s, self.heard_s, decoder.layers, self.reassembler.stats, self.settings.budget_ms,
                 self.stats.delay_ms if delay_ms is None else delay_ms,
             )  # fmt: skip
+        elif self.stats.link != "waiting":
+            self.stats = replace(self.stats, link="waiting", fps=0.0, rate_bps=0.0, layer_bps=())
         if self.page is not None:
             self.page.publish(shown, self.stats)
 
@@ -332,10 +230,11 @@ class LiveReceiver:
     def controls(self) -> tuple[Control, ...]:
         """What can be changed, as it is now."""
         settings, channel = self.settings, self.impaired.spec
+        without = self.config.receiver.steps == 0  # then no decoder is loaded
         return (
             Control("bitrate_bps", self.config.stream.bitrate_bps, LEAST_BPS, MOST_BPS),
             Control("budget_ms", settings.budget_ms or 1e3, 5, 1e3),
-            Control("steps", str(settings.steps), choices=("auto", "0", "1", "2", "4")),
+            Control("steps", str(settings.steps), choices=("0",) if without else STEPS),
             Control("loss", channel.loss, 0, 0.5),
             Control("delay_ms", channel.delay_ms, 0, 1e3),
             Control("rate_kbps", channel.rate_kbps or 4e3, 6, 4e3),
@@ -358,6 +257,8 @@ class LiveReceiver:
         done: Future[T] = Future()
 
         def order() -> None:
+            if not done.set_running_or_notify_cancel():
+                return  # whoever wished it was told that it failed
             try:
                 done.set_result(work())
             except Exception as error:
@@ -368,6 +269,7 @@ class LiveReceiver:
         try:
             return done.result(ORDER_S)
         except TimeoutError:
+            done.cancel()
             raise UsageError("the receiver is busy: try again") from None
 
     def _change(self, name: str, value: float | str) -> None:

@@ -43,7 +43,12 @@ class Room:
         self._failure: BaseException | None = None
         self._warned = False
         transport.start(self._attend, self._ended)
-        transport.run(self._wait_until_in(), _START_S)
+        try:
+            transport.run(self._wait_until_in(), _START_S)
+        except TimeoutError:
+            raise ChannelError(
+                f"{url.server} takes connections and says nothing: is it a signalling server?"
+            ) from None
 
     def new_links(self) -> list[PeerLink]:
         """Links to far ends that came in since the last call."""

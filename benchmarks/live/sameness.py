@@ -6,6 +6,7 @@ of a block of shared memory; a receiver on another machine can use none of it, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -127,7 +128,9 @@ class Sameness:
     def of(cls, message: Mapping[str, Any]) -> Sameness | None:
         """None where the sender is on another machine, or the message is about something else."""
         here, began_s = boot_id(), message.get("began_s")
-        if here is None or message.get("boot_id") != here or not isinstance(began_s, float):
+        if here is None or message.get("boot_id") != here:
+            return None
+        if not isinstance(began_s, float) or not math.isfinite(began_s):
             return None
         name, width, height = (message.get(key) for key in ("window", "width", "height"))
         sized = (

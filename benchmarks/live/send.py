@@ -6,6 +6,7 @@ Progress goes to stderr; the last line on stdout is JSON.
 from __future__ import annotations
 
 import json
+import secrets
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
@@ -24,13 +25,13 @@ from benchmarks.live.sameness import Sameness, SourceWindow
 from benchmarks.live.sending import TICK_S, LiveSender
 from benchmarks.udp_ends import SCHEME, parse_target, peak_memory_mib
 from channel.packetise import PacketiserConfig
-from channel.signalling.urls import parse_room_url
+from channel.signalling.urls import RoomUrl, parse_room_url
 from channel.udp import Address
 from channel.webrtc.link import PeerLink, PeerState
 from channel.webrtc.transport import WebRtcTransport
 from common.clock import SystemClock, UnixClock
 from common.config import Config
-from common.errors import SourceError
+from common.errors import ChannelError, SourceError, UsageError
 from sender.sources import VideoSource
 
 UPKEEP_S = 0.1
@@ -38,7 +39,11 @@ UPKEEP_S = 0.1
 
 @dataclass(slots=True)
 class SendingDesk:
-    """Who comes and goes at a live sender. webrtc, room : None for plain UDP"""
+    """Who comes and goes at a live sender.
+
+    webrtc, room : None for plain UDP
+    shut : why nobody new can join any more, None while they can
+    """
 
     sender: LiveSender
     limit_bps: float
@@ -49,10 +54,14 @@ class SendingDesk:
     metrics: SenderMetrics | None = None
     attended_s: float = float("-inf")
     measured_s: float = float("-inf")
+    shut: str | None = None
     gone: list[dict[str, Any]] = field(default_factory=list)
 
     def attend(self) -> None:
-        """Let in who came, let go who left, hear what they ask for; now and then."""
+        """Let in who came, let go who left, hear what they ask for; now and then.
+
+        Raises ChannelError where nobody is left, and nobody can come.
+        """
         now_s = self.sender.clock.now_s()
         if self.metrics is not None and now_s - self.measured_s >= MEASURE_S:
             self.measured_s = now_s
@@ -65,10 +74,13 @@ class SendingDesk:
         for event in self.webrtc.events():
             say(event_line("receiver", event))
             if event.state is PeerState.CLOSED:
-                self._let_go(event.peer)
+                self._let_go()
         failure = self.room.take_failure()
         if failure is not None:
-            say(f"nobody new can join any more: {failure}")
+            self.shut = f"nobody new can join any more: {failure}"
+            say(self.shut)
+        if self.shut is not None and not self.sender.outlets.all:
+            raise ChannelError(self.shut)
         for outlet in self.sender.outlets.all:
             if isinstance(outlet.link, PeerLink):
                 self.sender.hear(outlet, outlet.link.receive_control())
@@ -89,10 +101,15 @@ class SendingDesk:
         """JSON of every far end, those that have left first."""
         return self.gone + [plain(asdict(figures)) for figures in self.figures()]
 
-    def _let_go(self, name: str) -> None:
-        leaving = [o for o in self.sender.outlets.all if o.link.name == name and not o.link.connected]
+    def _let_go(self) -> None:
+        """Whose link is closed; one of the same name may be on its way up, as that end was started anew."""
+        leaving: list[Outlet] = []
+        staying: list[Outlet] = []
+        for outlet in self.sender.outlets.all:
+            closed = isinstance(outlet.link, PeerLink) and outlet.link.state is PeerState.CLOSED
+            (leaving if closed else staying).append(outlet)
         self.gone += [plain(asdict(_figures(outlet))) for outlet in leaving]
-        self.sender.outlets.all = [o for o in self.sender.outlets.all if o not in leaving]
+        self.sender.outlets.all = staying
 
 
 def _figures(outlet: Outlet) -> OutletFigures:
@@ -113,19 +130,20 @@ def send_live(
     loop : start a file again at its end
     metrics : where Prometheus finds them
     """
-    clock = SystemClock()
+    clock, target = SystemClock(), _target(to)
     with ExitStack() as stack:
         source = stack.enter_context(open_input(source_name, config, seconds, loop, live=True))
         frames = iter(source)
         first = [] if source.real_time else list(islice(frames, PROBE_FRAMES))
-        session = open_sender(source, config)
+        # A receiver must not take a sender that was started anew for the one before.
+        session = open_sender(source, config, session=secrets.randbits(16))
         stack.callback(session.close)
         session.probe(first)
         paced = stack.enter_context(
             closing(PacedFrames(chain(first, frames), clock, paced=not source.real_time))
         )
         desk = _sending_desk(
-            stack, LiveSender(session, paced, Outlets(), clock, lambda timeout_s: None), to, config
+            stack, LiveSender(session, paced, Outlets(), clock, lambda timeout_s: None), target, config
         )
         if metrics is not None:
             desk.metrics = SenderMetrics(served(stack, metrics))
@@ -134,22 +152,30 @@ def send_live(
         _print_sent(source, to, desk)
 
 
-def _sending_desk(stack: ExitStack, sender: LiveSender, to: str, config: Config) -> SendingDesk:
+def _target(to: str) -> Address | RoomUrl:
+    """Where to send. Raises UsageError."""
+    if not to:
+        raise UsageError("nowhere to send to: give --to what `semcast receive` printed")
+    return parse_target(to) if to.startswith(SCHEME) else parse_room_url(to)
+
+
+def _sending_desk(
+    stack: ExitStack, sender: LiveSender, target: Address | RoomUrl, config: Config
+) -> SendingDesk:
     channel = config.channel
     packets = PacketiserConfig(hold_ms=channel.hold_ms, repair_ratio=channel.repair_ratio)
     limit_bps = config.stream.bitrate_bps
-    if to.startswith(SCHEME):
-        link = stack.enter_context(closing(UdpLink(Address("", 0), parse_target(to))))
+    if isinstance(target, Address):
+        link = stack.enter_context(closing(UdpLink(Address("", 0), target)))
         sender.outlets.all.append(Outlet.to(link, packets, limit_bps))
         sender.wait = link.wait
         return SendingDesk(sender, limit_bps, packets)
     from benchmarks.live.room import Room
 
-    url = parse_room_url(to)
     webrtc = stack.enter_context(closing(WebRtcTransport(sender.clock)))
     sender.wait = webrtc.wait
-    room = Room(webrtc, url, "sender")
-    say(f"in room {url.room} of {url.server}; waiting for a receiver")
+    room = Room(webrtc, target, "sender")
+    say(f"in room {target.room} of {target.server}; waiting for a receiver")
     return SendingDesk(sender, limit_bps, packets, webrtc, room)
 
 

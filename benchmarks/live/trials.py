@@ -39,7 +39,7 @@ class Trial:
 
     link : channel SPEC of each way; seconds : of sending
     outage_s, narrow_to : what happens to the link at half time: nothing crosses for so long; another SPEC from then on
-    limits : largest (or, from "connects" on, what must hold) values of figures that issue and README promise
+    limits : largest values of figures that issue and README promise
     """
 
     name: str
@@ -105,7 +105,7 @@ class Program:
         self._started = started
         self.pid = started.pid
         self.lines: dict[str, list[str]] = {"out": [], "err": []}
-        self._news = threading.Condition()
+        self._news, self._open = threading.Condition(), {"out", "err"}
         assert started.stdout is not None and started.stderr is not None
         self._readers = [
             threading.Thread(target=self._read, args=(name, stream), daemon=True)
@@ -121,9 +121,10 @@ class Program:
             return next(filter(what, self.lines[where]), None)
 
         with self._news:
-            self._news.wait_for(lambda: found() is not None or self._started.poll() is not None, timeout_s)
+            self._news.wait_for(lambda: found() is not None or not self._open, timeout_s)
             line = found()
         if line is None:
+            self.end()
             raise ChannelError(f"a live end did not start: {' / '.join(self.lines['err'][-3:]) or 'no word'}")
         return line
 
@@ -132,8 +133,7 @@ class Program:
         try:
             self._started.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            self._started.terminate()
-            self._started.wait()
+            self.end()
         for reader in self._readers:
             reader.join()
         try:
@@ -141,12 +141,19 @@ class Program:
         except (IndexError, ValueError):
             raise ChannelError(f"a live end failed: {' / '.join(self.lines['err'][-3:])}") from None
 
+    def end(self) -> None:
+        """Ask it to end, where it still runs."""
+        self._started.terminate()
+        self._started.wait()
+
     def _read(self, name: str, stream: IO[str]) -> None:
-        for line in stream:
-            with self._news:
-                self.lines[name].append(line.rstrip())
-                self._news.notify_all()
+        with stream:
+            for line in stream:
+                with self._news:
+                    self.lines[name].append(line.rstrip())
+                    self._news.notify_all()
         with self._news:
+            self._open.discard(name)
             self._news.notify_all()
 
 
@@ -177,12 +184,15 @@ def run_trial(trial: Trial, clip: str | None, options: Sequence[str], steps: str
     """Both ends for one trial. options : more for the sender; raises ChannelError where an end fails"""
     with hosts_or_none(trial.link) as hosts:
         receiver, send_to = start_receiver(hosts, trial, steps)
-        sender = start_sender(hosts, trial, clip, send_to, options)
-        sender.wait_for("err", lambda line: line.endswith(": connected"))
-        began_s = 0.0 if hosts is None else hosts.relay.now_s()
-        _disturb(hosts, trial)
-        sent = sender.document(trial.seconds + _MARGIN_S)
-        received = receiver.document(_MARGIN_S)
+        try:
+            sender = start_sender(hosts, trial, clip, send_to, options)
+            sender.wait_for("err", lambda line: line.endswith(": connected"))
+            began_s = 0.0 if hosts is None else hosts.relay.now_s()
+            _disturb(hosts, trial)
+            sent = sender.document(trial.seconds + _MARGIN_S)
+            received = receiver.document(_MARGIN_S)
+        finally:
+            receiver.end()
         return _outcome(trial, sent, received, hosts, began_s)
 
 
@@ -216,8 +226,8 @@ def _disturb(hosts: Hosts | None, trial: Trial) -> None:
 def _outcome(
     trial: Trial, sent: Mapping[str, Any], received: Mapping[str, Any], hosts: Hosts | None, began_s: float
 ) -> Outcome:
-    if not received["streams"]:
-        raise ChannelError(f"{trial.name}: nothing arrived")
+    if not received["streams"] or not received["streams"][-1]["pictures"]:
+        raise ChannelError(f"{trial.name}: no picture arrived")
     stream = received["streams"][-1]
     delay = stream["glass_to_glass_ms"] or {}
     queue = None if hosts is None else hosts.relay.stats("a")
@@ -225,7 +235,7 @@ def _outcome(
     return Outcome(
         trial.name, stream["connect_s"], stream["first_picture_s"], stream["fps"], delay.get("p50"),
         delay.get("p95"), stream["freeze_ratio"], stream["longest_freeze_s"],
-        max(0.0, stream["longest_freeze_s"] - trial.outage_s) if trial.outage_s else None,
+        max(0.0, stream["longest_freeze_s"] - trial.outage_s) if trial.outage_s and hosts else None,
         None if queue is None else round(queue.most_queue_s(began_s + 2.0), 3),
         None if queue is None or not trial.narrow_to else round(queue.most_queue_s(half_s + 2.0), 3),
         round(received["wire"]["received_bytes"] * 8e-3 / max(1.0, stream["watched_s"]), 1), sent, received,
@@ -262,6 +272,7 @@ def run_live(clip: str | None, out: Path, only: Sequence[str] = (), picture: boo
     out.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
     trials = chosen(only)
+    limits = {trial.name: trial.limits for trial in trials}
     for number, trial in enumerate(trials, 1):
         began_s = clock.now_s()
         console.print(f"{number}/{len(trials)} {trial.name} ...", markup=False)
@@ -289,5 +300,5 @@ def run_live(clip: str | None, out: Path, only: Sequence[str] = (), picture: boo
             o.name: {key: value for key, value in asdict(o).items() if key not in ("name", "sent", "received")}
             for o in outcomes
         },
-        "missed": {o.name: m for o, t in zip(outcomes, trials, strict=False) if (m := o.missed(t.limits))},
+        "missed": {o.name: m for o in outcomes if (m := o.missed(limits[o.name]))},
     }))  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from importlib import import_module
@@ -25,6 +25,7 @@ class LoopThread:
         self._ready: Future[asyncio.AbstractEventLoop] = Future()
         self._stop = asyncio.Event()
         self._tasks: dict[Hashable, asyncio.Task[None]] = {}
+        self._first: tuple[Hashable, ...] = ()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
         self.loop = self._ready.result(_START_TIMEOUT_S)
@@ -49,9 +50,13 @@ class LoopThread:
             raise RuntimeError("a coroutine of the live link cannot be waited for on its own event loop")
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout_s)
 
-    def close(self) -> None:
-        """Cancel the tasks, let them clean up, and end the thread. Closing twice is harmless."""
+    def close(self, first: Iterable[Hashable] = ()) -> None:
+        """Cancel the tasks, let them clean up, and end the thread. Closing twice is harmless.
+
+        first : keys of tasks that need the others for their last words
+        """
         if self._thread.is_alive():
+            self._first = tuple(first)
             self.loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
 
@@ -62,10 +67,11 @@ class LoopThread:
     async def _main(self) -> None:
         self._ready.set_result(asyncio.get_running_loop())
         await self._stop.wait()
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for keys in (self._first, tuple(self._tasks)):
+            tasks = [self._tasks[key] for key in keys if key in self._tasks]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, key: Hashable, work: Work, done: Callable[[BaseException | None], None]) -> None:
         if self._stop.is_set():

@@ -130,8 +130,8 @@ class WebRtcTransport:
         return {link.name: link.stats() for link in self.links}
 
     def close(self) -> None:
-        """Leave all far ends and end the event loop. Closing twice is harmless."""
-        self._loop.close()
+        """Leave all far ends and end the event loop, signalling last. Closing twice is harmless."""
+        self._loop.close(first=self.links)
 
     def _add(self, session: Session, signaller: Signaller, name: str) -> PeerLink:
         link = PeerLink(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
+from functools import partial
 
 import pytest
 
@@ -182,6 +183,25 @@ def test_loop_thread_runs_and_ends() -> None:
     assert ended.result(20) is None and cleaned == [True]
     thread.cancel("key")
     assert thread.loop.is_closed() and "test" not in {other.name for other in threading.enumerate()}
+
+
+def test_who_needs_another_for_its_last_words_ends_first() -> None:
+    thread = LoopThread("test")
+    began, ended, order = threading.Semaphore(0), Future[BaseException | None](), []
+
+    async def work(name: str) -> None:
+        try:
+            began.release()
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            order.append(name)
+
+    for name in ("signalling", "link"):
+        thread.start(name, partial(work, name), ended.set_result if name == "link" else lambda error: None)
+        assert began.acquire(timeout=20)
+    thread.close(first=["link", "gone already"])
+    assert order == ["link", "signalling"] and ended.result(20) is None
 
 
 def test_loop_thread_tells_what_failed() -> None:

@@ -1,0 +1,58 @@
+"""What a receiver has shown, for the report at its end: how smoothly, and how long after capture."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from common.stats import FreezeSummary, Latency, find_freezes
+from receiver.pipeline import Shown
+
+_SOME = 180
+"""Pictures compared for drift, at the beginning and at the end."""
+_KEPT = 1 << 16
+"""Times of pictures kept for the report: half an hour at 30 a second."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one stream has shown, for the report at the end. Times are this end's."""
+
+    shown_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    delay_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    first_s: float | None = None
+
+    def picture(self, shown: Shown, now_s: float, delay_ms: float | None) -> None:
+        """One picture was shown."""
+        if shown.concealed:
+            return
+        self.first_s = now_s if self.first_s is None else self.first_s
+        self.shown_s.append(now_s)
+        if delay_ms is not None:
+            self.delay_ms.append(delay_ms)
+
+    def document(self, frame_s: float, end_s: float) -> dict[str, object]:
+        """JSON: how smoothly, and how long after capture."""
+        end_s = max(end_s, self.shown_s[-1] + frame_s) if self.shown_s else end_s
+        freezes = FreezeSummary.of(find_freezes(self.shown_s, frame_s, end_s))
+        watched_s = end_s - self.shown_s[0] if self.shown_s else 0.0
+        latency = Latency.of(self.delay_ms) if self.delay_ms else None
+        return {
+            "pictures": len(self.shown_s), "watched_s": round(watched_s, 3),
+            "fps": round(len(self.shown_s) / watched_s, 2) if watched_s else 0.0,
+            "freezes": freezes.count, "longest_freeze_s": round(freezes.longest_s, 3),
+            "freeze_ratio": round(freezes.total_s / watched_s, 4) if watched_s else 0.0,
+            "drift_ms": self._drift_ms(),
+            "glass_to_glass_ms": None if latency is None else {
+                "p50": round(latency.p50_ms, 1), "p95": round(latency.p95_ms, 1), "max": round(latency.max_ms, 1),
+            },
+        }  # fmt: skip
+
+    def _drift_ms(self) -> float | None:
+        """How much later pictures were shown at the end than at the beginning; None where that is not known."""
+        if len(self.delay_ms) < 2 * _SOME:
+            return None
+        delays = np.asarray(self.delay_ms)
+        return round(float(np.median(delays[-_SOME:]) - np.median(delays[:_SOME])), 1)
