@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WINDOW = (1280, 1000)
-DRAWN = 60
+DRAWN = 300
 """Pictures that a page must have drawn before its own picture is taken."""
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 
 
 def find_browser() -> str | None:

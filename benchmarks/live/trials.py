@@ -247,7 +247,7 @@ def picture_of_page(clip: str | None, path: Path, console: Console) -> None:
     if find_browser() is None:
         console.print("no picture of the page: no Chromium is installed")
         return
-    trial = Trial("page", _WAY, seconds=45.0)
+    trial = Trial("page", _WAY, seconds=60.0)
     with hosts_or_none(trial.link) as hosts:
         receiver, send_to = start_receiver(hosts, trial, "auto")
         url = json.loads(next(line for line in receiver.lines["out"] if line.startswith("{")))["page"]
