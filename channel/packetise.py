@@ -185,6 +185,10 @@ class Packetiser:
         """Protect what is pushed from now on more, or less: as many repair symbols per source symbol."""
         self._config = self._config.model_copy(update={"repair_ratio": ratio})
 
+    def set_hold_ms(self, hold_ms: float) -> None:
+        """Let frame units wait for company for so long: on a narrow link headers cost more than the wait."""
+        self._config = self._config.model_copy(update={"hold_ms": hold_ms})
+
     def round_trip_s(self) -> float | None:
         """What the last report says of the newest datagram it names, queues included; None where it names no new one."""
         return self._flight.sample_s

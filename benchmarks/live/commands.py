@@ -125,7 +125,8 @@ def send(
 ) -> None:
     """Send live to everybody in a room. Example: semcast send camera:0 --to 'ws://192.0.2.7:8081/live?token=...'
 
-    The bit rate is the highest: where the link carries less, less is sent.
+    The bit rate is the highest, unless a receiver asks for another on its page (6 kbit/s to 2 Mbit/s); where the
+    link carries less, less is sent.
     """
     from benchmarks.live.send import send_live
     from channel.udp import parse_address
