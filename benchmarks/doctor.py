@@ -42,7 +42,7 @@ DEFAULT_WEIGHTS = ("labels", "tiny")
 FFMPEG_TIMEOUT_S = 30.0
 
 EXTRAS = {
-    "live": ("aiortc", "aiohttp", "prometheus-client"),
+    "live": ("aiortc", "aiohttp", "prometheus-client", "psutil"),
     "radio": ("sionna-no-rt",),
     "train": ("ai-edge-litert", "accelerate"),
     "cluster": ("dask", "distributed"),
