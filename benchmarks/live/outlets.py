@@ -5,7 +5,7 @@
     reports -> Outlet: retransmission, bandwidth, protection -> Outlets: one report for the encoder
 
 There is one encoder for all. It follows the far end that can take most; who can take less is sent less: first no
-residuals and no disposable frames, then nothing until the queue is gone.
+residuals and no disposable frames, then nothing until a key picture comes after the queue is gone.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ START_BPS = 24_000.0
 """Nobody knows at first what a link carries; the estimate grows by half in a second."""
 ALIVE_S = 1.0
 """A far end whose last report is older has no say about the stream."""
-CROWDED_S = 0.2
-"""Queueing delay from which on only what others build on is sent."""
+CROWDED_S, PARKED_S = 0.2, 1.5
+"""Queueing delay from which on only what others build on is sent, and nothing at all."""
 REFRESH_EVERY_S = 8.0
 """How often one of several far ends may have a key picture made for it alone, which all of them pay for."""
 LEAST_BPS = 4_000.0
@@ -42,7 +42,7 @@ _LOSS_MEMORY = 0.1
 
 
 class OutletLink(Protocol):
-    """What an outlet needs of a link: `channel.webrtc.link.PeerLink` has it, and `benchmarks.live.udp.UdpLink`."""
+    """What an outlet needs of a link: `channel.webrtc.link.PeerLink` has it, and `benchmarks.live.links.UdpLink`."""
 
     name: str
 
@@ -59,7 +59,7 @@ class Outlet:
 
     config : as at first; the rate, what protects and how long datagrams wait follow the link
     limit_bps : what it, or the user, allows at the most
-    joined : whether it was sent a key picture, on which everything else builds
+    joined : whether it was sent a key picture, on which everything else builds; parked_s : when that was taken back
     report : its newest; heard_s : when that came
     wished : whether a wish for a key picture was passed on, and none has come since; refresh_s : when one came of it
     loss_ratio : of the last second or so, 0..1
@@ -73,6 +73,7 @@ class Outlet:
     config: PacketiserConfig
     limit_bps: float
     joined: bool = False
+    parked_s: float = float("-inf")
     report: Feedback | None = None
     heard_s: float = float("-inf")
     wished: bool = False
@@ -111,12 +112,17 @@ class Outlet:
         """Whether it has been heard lately."""
         return now_s - self.heard_s <= ALIVE_S
 
-    def offer(self, units: Sequence[EncodedUnit], introduction: EncodedUnit, now_s: float) -> None:
+    def offer(
+        self, units: Sequence[EncodedUnit], introduction: EncodedUnit, now_s: float, alone: bool = True
+    ) -> None:
         """Queue one frame's units, as far as this far end can take them.
 
         introduction : the stream's configuration, for who has just come
+        alone : there is no other far end; the encoder leaves out frames for its sake
         """
         key = any(unit.key for unit in units)
+        if not alone and self.joined and self.estimator.queue_s > PARKED_S and not key:
+            self.joined, self.parked_s = False, now_s
         if not self.joined:
             if not self.link.connected or not key:
                 return
@@ -182,9 +188,7 @@ class Outlet:
         self.rtt_s = self.rtt_s if rtt_s is None else rtt_s
         self.loss_ratio += _LOSS_MEMORY * (report.loss_ratio - self.loss_ratio)
         waiting_s = self.packetiser.waiting_s(now_s)
-        if (
-            report.last_slot >= 0
-        ):  # until the first key picture is there, its own size is all that is measured
+        if report.last_slot >= 0:  # until the first key is there, its own size is all that is measured
             self.estimator.on_report(now_s, rtt_s, report.received_bps, report.loss_ratio, waiting_s)
         self.estimator.rate_bps = self.rate_bps
         self.packetiser.set_rate_bps(self.rate_bps)
@@ -219,17 +223,17 @@ class Outlets:
     def offer(self, units: Sequence[EncodedUnit], introduction: EncodedUnit, now_s: float) -> None:
         """Queue one frame's units for every far end."""
         for outlet in self.all:
-            outlet.offer(units, introduction, now_s)
+            outlet.offer(units, introduction, now_s, alone=len(self.all) == 1)
 
     @property
     def wanted(self) -> bool:
         """Whether anybody is there to send to."""
         return any(outlet.link.connected for outlet in self.all)
 
-    @property
-    def joining(self) -> bool:
-        """Whether somebody is there who has not had a key picture yet."""
-        return any(outlet.link.connected and not outlet.joined for outlet in self.all)
+    def joining(self, now_s: float) -> bool:
+        """Whether a key picture should be made for somebody who has just come, or was parked for long enough."""
+        waiting = [outlet for outlet in self.all if outlet.link.connected and not outlet.joined]
+        return any(now_s - outlet.parked_s >= REFRESH_EVERY_S for outlet in waiting)
 
     def rate_bps(self, now_s: float) -> float | None:
         """What the encoder should aim at: the most that anybody can take. None while nobody says anything."""

@@ -93,7 +93,7 @@ class LiveSender:
     def _send(self, frame: Frame) -> None:
         now_s = self.now_s
         self.session.on_feedback(self.outlets.feedback(now_s))
-        if self.outlets.joining and now_s - self.key_s >= KEY_EVERY_S:
+        if self.outlets.joining(now_s) and now_s - self.key_s >= KEY_EVERY_S:
             self.session.refresh_asked = True
         self._follow(self.outlets.rate_bps(now_s))
         self.on_frame(frame)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.live import outlets
-from benchmarks.live.outlets import ALIVE_S, CROWDED_S, REFRESH_EVERY_S, START_BPS, Outlet, Outlets
+from benchmarks.live.outlets import ALIVE_S, CROWDED_S, PARKED_S, REFRESH_EVERY_S, START_BPS, Outlet, Outlets
 from common.types import Datagram, EncodedUnit, UnitKind
 from tests.live_ends import FakeLink, outlet_to, peer_link
 
@@ -135,9 +135,9 @@ def test_who_has_not_joined_asks_for_nothing() -> None:
     new = Outlets([outlet_to(link)])
     link.report(0.0, highest_seq=-1, refresh=True)
     new.exchange(0.0)
-    assert new.joining and new.wanted and not new.feedback(0.0).refresh
+    assert new.joining(0.0) and new.wanted and not new.feedback(0.0).refresh
     new.offer([KEY], INTRODUCTION, 0.1)
-    assert not new.joining and not new.feedback(0.2).refresh, "it has just been sent one"
+    assert not new.joining(0.2) and not new.feedback(0.2).refresh, "it has just been sent one"
 
 
 def test_the_rate_is_that_of_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_the_rate_is_that_of_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     wide.connected = False
     assert both.rate_bps(0.1) == 20_000.0
     assert both.rate_bps(0.1 + 2 * ALIVE_S) is None and Outlets().rate_bps(0.0) is None
-    assert not Outlets().wanted and not Outlets().joining
+    assert not Outlets().wanted and not Outlets().joining(0.0)
     narrow.connected = False
     assert not both.wanted
 
@@ -223,3 +223,21 @@ def test_figures() -> None:
     link.connected = False
     assert outlet.figures().state == "waiting"
     assert outlet.figures(peer_link().stats()).state == "connecting"
+
+
+def test_who_is_far_behind_the_others_waits_for_a_key_picture() -> None:
+    (_, one), (narrow, other) = joined("wide"), joined("narrow")
+    both = Outlets([one, other])
+    other.heard_s, other.estimator.queue_s = 1.0, 2 * PARKED_S
+    before = len(narrow.units())
+    both.offer([BASE], INTRODUCTION, 1.1)
+    both.exchange(1.1)
+    assert one.joined and not other.joined and len(narrow.units()) == before
+    assert not both.joining(1.2), "the others would have to pay for it"
+    assert both.joining(1.1 + REFRESH_EVERY_S)
+    both.offer([KEY], INTRODUCTION, 2.0)
+    assert other.joined, "a key picture that is made anyway is for everybody"
+    alone = Outlets([other])
+    other.estimator.queue_s = 2 * PARKED_S
+    alone.offer([BASE], INTRODUCTION, 2.1)
+    assert other.joined, "for one alone the encoder leaves out frames instead"
