@@ -237,7 +237,11 @@ class Outlets:
 
     def rate_bps(self, now_s: float) -> float | None:
         """What the encoder should aim at: the most that anybody can take. None while nobody says anything."""
-        rates = [outlet.media_bps for outlet in self.all if outlet.link.connected and outlet.alive(now_s)]
+        rates = [
+            outlet.media_bps
+            for outlet in self.all
+            if outlet.link.connected and (outlet.alive(now_s) or outlet.report is None)
+        ]
         return max(rates, default=None)
 
     def stand_still(self, now_s: float) -> bool:
