@@ -60,8 +60,9 @@ class _Report:
 
 _RATE_WINDOW_S = 0.5
 _LOSS_WINDOW_S = 1.0
-_NOW_WINDOW_S = 0.25
-"""What arrives while the queue grows is what the link carries: the last five reports, not those before."""
+_NOW_WINDOW_S, _NOW_REPORTS = 0.25, 3.0
+"""What arrives while the queue grows is what the link carries: the last five reports, not those before; and three where
+they come less often."""
 _SETTLE_S = 0.16
 _LEAST_DRAIN = 0.35
 """Part of what arrives that is sent at the least while a queue empties."""
@@ -100,6 +101,7 @@ class BandwidthEstimator:
         received_bps: float,
         loss_ratio: float,
         waiting_s: float | None = None,
+        own_s: float = 0.0,
     ) -> float:
         """Take in a report; returns the rate to use from now on, bit/s.
 
@@ -107,25 +109,26 @@ class BandwidthEstimator:
         received_bps, loss_ratio : since the report before
         waiting_s : for how long the oldest datagram that no report has named has been on its way: a queue shows in
             it before what stands in the queue arrives; None where there is none
+        own_s : how long a queue there has to be, as more than the rate was sent for a while: no overuse
         """
         interval_s = now_s - self._reports[-1].at_s if self._reports else 0.0
         self._reports.append(_Report(now_s, interval_s, rtt_s, received_bps, loss_ratio))
         while self._reports[0].at_s < now_s - self._settings.base_window_s:
             self._reports.popleft()
-        seen_s = max(rtt_s or 0.0, waiting_s or 0.0) - self._base_s()
+        seen_s = max(rtt_s or 0.0, waiting_s or 0.0) - self.base_s
         if rtt_s is not None or waiting_s is None or seen_s > self.queue_s:
             measured_s = max(0.0, seen_s)
             self._standing_s, self.queue_s = min(self.queue_s, measured_s), measured_s
         if interval_s > 0:
-            self._adapt(now_s, interval_s)
+            self._adapt(now_s, interval_s, own_s)
         return self.rate_bps
 
-    def _adapt(self, now_s: float, interval_s: float) -> None:
+    def _adapt(self, now_s: float, interval_s: float, own_s: float) -> None:
         s = self._settings
         recent = [report for report in self._reports if report.at_s > now_s - _RATE_WINDOW_S]
         heard = any(report.rtt_s is not None for report in recent)
         settled = now_s - self._lowered_s > self._settle_s
-        if heard and max(self._standing_s, self.queue_s / 2) * 1000 > s.overuse_ms:
+        if heard and max(self._standing_s - own_s, (self.queue_s - own_s) / 2) * 1000 > s.overuse_ms:
             if settled:
                 self._drain(now_s)
         elif self._loss() > s.loss_limit and now_s - self._lowered_s > _LOSS_WINDOW_S:
@@ -135,7 +138,7 @@ class BandwidthEstimator:
 
     def _drain(self, now_s: float) -> None:
         """Overuse: what arrives is all that the link carries, and the queue has to go."""
-        carried_bps = self._received_bps(_NOW_WINDOW_S)
+        carried_bps = self._received_bps(max(_NOW_WINDOW_S, _NOW_REPORTS * self._reports[-1].interval_s))
         if self._draining_since_s is None:
             self._draining_since_s = now_s
         self._overuse = now_s, carried_bps
@@ -144,7 +147,7 @@ class BandwidthEstimator:
 
     def _lower(self, now_s: float, rate_bps: float) -> None:
         # What is measured until then was sent before.
-        self._lowered_s, self._settle_s = now_s, max(_SETTLE_S, self._base_s() + 0.5 * self.queue_s)
+        self._lowered_s, self._settle_s = now_s, max(_SETTLE_S, self.base_s + 0.5 * self.queue_s)
         self.rate_bps = max(self._settings.least_bps, min(self.rate_bps, rate_bps))
 
     def _raise(self, now_s: float, interval_s: float) -> None:
@@ -167,8 +170,9 @@ class BandwidthEstimator:
         ceiling = max(self.rate_bps, _HEADROOM * self._received_bps(_RATE_WINDOW_S))
         self.rate_bps = min(self.rate_bps + growth_bps * interval_s, ceiling, s.most_bps)
 
-    def _base_s(self) -> float:
-        """The least round trip of the window: what the way takes without a queue."""
+    @property
+    def base_s(self) -> float:
+        """The least round trip of the window, what the way takes without a queue; 0 before the first."""
         return min((report.rtt_s for report in self._reports if report.rtt_s is not None), default=0.0)
 
     def _received_bps(self, window_s: float) -> float:

@@ -189,6 +189,11 @@ class Packetiser:
         """Let frame units wait for company for so long: on a narrow link headers cost more than the wait."""
         self._config = self._config.model_copy(update={"hold_ms": hold_ms})
 
+    @property
+    def hold_ms(self) -> float:
+        """How long frame units wait for company now."""
+        return self._config.hold_ms
+
     def round_trip_s(self) -> float | None:
         """What the last report says of the newest datagram it names, queues included; None where it names no new one."""
         return self._flight.sample_s

@@ -25,6 +25,7 @@ class FakeLink:
     connected: bool = True
     refresh: bool = False
     controllable: bool = True
+    connect_s: float = 0.0
     clock: VirtualClock | None = None
     sent: list[bytes] = field(default_factory=list)
     inbox: list[Datagram] = field(default_factory=list)

@@ -21,6 +21,11 @@ class UdpLink:
         self.name = str(remote or "sender")
 
     @property
+    def connect_s(self) -> float:
+        """0: there is no connection to make."""
+        return 0.0
+
+    @property
     def local(self) -> Address:
         """The address in use."""
         return self._transport.local

@@ -24,6 +24,18 @@ from common.types import Datagram, EncodedUnit, Feedback, UnitKind
 
 START_BPS = 24_000.0
 """Nobody knows at first what a link carries; the estimate grows by half in a second."""
+LONG_CONNECT_S, CAREFUL_BPS = 2.0, 10_000.0
+"""Who took so long to connect has a narrow link or one that loses much, and begins with less."""
+OPENING_S = 4.0
+"""For so long at the most nothing follows the first key picture until it is through."""
+FIRST_SHARE, LONG_WAY_S = 0.7, 0.5
+"""Part of what the first key picture got through that is for pictures from then on: small datagrams have more headers;
+and what a round trip over satellites takes, for which the rate is not to blame."""
+STUCK_S, PROBE_S, UNKNOWN_RTT_S = 0.12, 0.1, 0.1
+"""Nothing more is pushed into a link that has let nothing through for so long, its round trip apart, but a probe now and
+then: by the time that a report tells of a queue it would have doubled."""
+OWN_MOST_S = 1.5
+"""A queue that this end has made by a key picture is no sign of a narrow link, up to this."""
 ALIVE_S = 1.0
 """A far end whose last report is older has no say about the stream."""
 CROWDED_S, PARKED_S = 0.2, 1.5
@@ -31,14 +43,17 @@ CROWDED_S, PARKED_S = 0.2, 1.5
 REFRESH_EVERY_S = 8.0
 """How often one of several far ends may have a key picture made for it alone, which all of them pay for."""
 LEAST_BPS = 4_000.0
-NARROW_BPS, MOST_HOLD_MS = 24_000.0, 200.0
-"""Below this rate datagrams wait longer for company: with SRTP, UDP and IP each costs 55 bytes of headers."""
+NARROW_BPS, MOST_HOLD_MS = 24_000.0, 150.0
+"""Below this rate datagrams wait longer for company: with SRTP, UDP and IP each costs 55 bytes of headers. At 12 kbit/s a
+datagram for each second picture would be half of all; the playout delay hides the wait."""
 QUEUEING_S, MOVING_S = 0.09, 0.5
 """A queue from this delay on, which moves as long as reports name something new that often."""
 WEIGHED_BYTES = 2000
+REPORT_S = 0.25
+"""Time between two reports, until it is known: the longest."""
 _MOST_REPAIR = 0.5
-_LOSS_MEMORY = 0.1
-"""Weight of a new report in the mean loss; twenty reports come in a second."""
+_MEMORY = 0.1
+"""Weight of a new report in the mean loss and the mean interval; four to twenty reports come in a second."""
 
 
 class OutletLink(Protocol):
@@ -48,6 +63,8 @@ class OutletLink(Protocol):
 
     @property
     def connected(self) -> bool: ...
+    @property
+    def connect_s(self) -> float: ...
     def send_poll(self, datagrams: Sequence[bytes], now_s: float) -> None: ...
     def receive(self, now_s: float) -> list[Datagram]: ...
     def take_refresh(self) -> bool: ...
@@ -59,9 +76,14 @@ class Outlet:
 
     config : as at first; the rate, what protects and how long datagrams wait follow the link
     limit_bps : what it, or the user, allows at the most
+    met : whether there has been a connection
     joined : whether it was sent a key picture, on which everything else builds; parked_s : when that was taken back
+    joined_s : when its first key picture left; proven : whether a picture has come out of it
+    stuck : what was sent last has not come through, for longer than it ought to take; polled_s : when that was
+    owed_bytes : sent beyond the rate, as of owed_s
     report : its newest; heard_s : when that came
     wished : whether a wish for a key picture was passed on, and none has come since; refresh_s : when one came of it
+    report_every_s : time between two reports
     loss_ratio : of the last second or so, 0..1
     moved_s : when a report last named something new
     weighed : bytes in all and of repairs when `repair_share`, the part that repairs take lately, was last changed
@@ -72,10 +94,18 @@ class Outlet:
     estimator: BandwidthEstimator
     config: PacketiserConfig
     limit_bps: float
+    met: bool = False
     joined: bool = False
+    joined_s: float = float("-inf")
+    proven: bool = False
+    stuck: bool = False
+    polled_s: float = float("-inf")
+    owed_bytes: float = 0.0
+    owed_s: float = 0.0
     parked_s: float = float("-inf")
     report: Feedback | None = None
     heard_s: float = float("-inf")
+    report_every_s: float = REPORT_S
     wished: bool = False
     refresh_s: float = float("-inf")
     loss_ratio: float = 0.0
@@ -106,11 +136,15 @@ class Outlet:
     @property
     def crowded(self) -> bool:
         """Whether more waits on its way than is good for a conversation."""
-        return self.estimator.queue_s > CROWDED_S
+        return self.stuck or self.estimator.queue_s > CROWDED_S
 
     def alive(self, now_s: float) -> bool:
         """Whether it has been heard lately."""
         return now_s - self.heard_s <= ALIVE_S
+
+    def opening(self, now_s: float) -> bool:
+        """Whether its first key picture is on its way, and no picture has come of it."""
+        return self.joined and not self.proven and now_s - self.joined_s < OPENING_S
 
     def offer(
         self, units: Sequence[EncodedUnit], introduction: EncodedUnit, now_s: float, alone: bool = True
@@ -127,6 +161,7 @@ class Outlet:
             if not self.link.connected or not key:
                 return
             self.joined, units = True, (introduction, *units)
+            self.joined_s = now_s if self.joined_s < 0 else self.joined_s
         if key:
             self._granted(now_s)
         if self.crowded:
@@ -137,13 +172,28 @@ class Outlet:
 
     def exchange(self, now_s: float) -> None:
         """Take in its reports, and send what is due."""
+        if not self.met and self.link.connected:
+            self._meet()
         for datagram in self.link.receive(now_s):
             try:
                 self._on_report(parse_feedback(datagram.data), datagram.arrival_s)
             except BitstreamError:
                 continue
-        if self.joined:
-            self.link.send_poll(self.packetiser.poll(now_s), now_s)
+        waiting_s = self.packetiser.waiting_s(now_s) or 0.0
+        self.stuck = waiting_s > (self.estimator.base_s or UNKNOWN_RTT_S) + self.report_every_s + STUCK_S
+        if self.joined and (not self.stuck or now_s - self.polled_s >= PROBE_S):
+            self._poll(now_s)
+
+    def _poll(self, now_s: float) -> None:
+        datagrams = self.packetiser.poll(now_s)
+        if datagrams:
+            self.owed_bytes = self._owed_bytes(now_s) + sum(map(len, datagrams))
+            self.polled_s = self.owed_s = now_s
+            self.link.send_poll(datagrams, now_s)
+
+    def _owed_bytes(self, now_s: float) -> float:
+        """What is still on its way of what was sent beyond the rate, as far as the link carries that."""
+        return max(0.0, self.owed_bytes - self.rate_bps / 8 * (now_s - self.owed_s))
 
     def refresh_wanted(self, now_s: float, alone: bool) -> bool:
         """Whether a key picture should be made for it. True once for each wish.
@@ -169,6 +219,19 @@ class Outlet:
             thinned_units=self.thinned, link=link,
         )  # fmt: skip
 
+    def _meet(self) -> None:
+        """There is a connection: how long it took tells something of the link."""
+        self.met = True
+        if self.link.connect_s > LONG_CONNECT_S:
+            self.estimator.rate_bps = min(CAREFUL_BPS, self.rate_bps)
+
+    def _prove(self, now_s: float) -> None:
+        """The first picture is there, and all that was sent with it: a link that took long carries less than assumed."""
+        self.proven = True
+        took_s, bits = now_s - self.joined_s, 8 * self.packetiser.stats.total_bytes
+        if took_s > bits / self.rate_bps + LONG_WAY_S:
+            self.estimator.rate_bps = max(LEAST_BPS, min(self.rate_bps, FIRST_SHARE * bits / took_s))
+
     def _granted(self, now_s: float) -> None:
         """A key picture goes out. The encoder may have passed over a wish for one: only what was made counts."""
         if self.wished:
@@ -178,24 +241,29 @@ class Outlet:
 
     def _on_report(self, report: Feedback, now_s: float) -> None:
         refresh = report.refresh or (self.report is not None and self.report.refresh)
+        if self.alive(now_s):
+            self.report_every_s += _MEMORY * (now_s - self.heard_s - self.report_every_s)
         self.report, self.heard_s = replace(report, refresh=refresh), now_s
         # What stands in a queue is not lost, as long as the queue moves.
         queueing = self.estimator.queue_s > QUEUEING_S and now_s - self.moved_s < MOVING_S
-        self.packetiser.on_feedback(report, now_s, link_busy=queueing)
+        self.packetiser.on_feedback(report, now_s, link_busy=queueing or self.opening(now_s))
         sample_s = self.packetiser.round_trip_s()
         self.moved_s = self.moved_s if sample_s is None else now_s
         rtt_s = None if sample_s is None else max(0.0, sample_s - report.held_ms / 1e3)
         self.rtt_s = self.rtt_s if rtt_s is None else rtt_s
-        self.loss_ratio += _LOSS_MEMORY * (report.loss_ratio - self.loss_ratio)
+        self.loss_ratio += _MEMORY * (report.loss_ratio - self.loss_ratio)
         waiting_s = self.packetiser.waiting_s(now_s)
-        if report.last_slot >= 0:  # until the first key is there, its own size is all that is measured
-            self.estimator.on_report(now_s, rtt_s, report.received_bps, report.loss_ratio, waiting_s)
+        if report.last_slot >= 0 and not self.proven and (waiting_s or 0.0) < UNKNOWN_RTT_S + STUCK_S:
+            self._prove(now_s)
+        if self.proven or not self.opening(now_s):  # before that its own size is all that is measured
+            own_s = min(OWN_MOST_S, 8 * self._owed_bytes(now_s) / self.rate_bps)
+            self.estimator.on_report(now_s, rtt_s, report.received_bps, report.loss_ratio, waiting_s, own_s)
         self.estimator.rate_bps = self.rate_bps
         self.packetiser.set_rate_bps(self.rate_bps)
         self._weigh_repairs()
         self.packetiser.set_repair_ratio(min(_MOST_REPAIR, self.config.repair_ratio + 2 * self.loss_ratio))
         self.packetiser.set_hold_ms(
-            min(MOST_HOLD_MS, self.config.hold_ms * max(1.0, NARROW_BPS / self.rate_bps))
+            min(MOST_HOLD_MS, self.config.hold_ms * max(1.0, NARROW_BPS / self.rate_bps) ** 2)
         )
 
     def _weigh_repairs(self) -> None:
@@ -246,7 +314,7 @@ class Outlets:
 
     def stand_still(self, now_s: float) -> bool:
         """Whether every far end has more on its way than it can take, so that a frame is better left out."""
-        living = [outlet for outlet in self.all if outlet.alive(now_s)]
+        living = [outlet for outlet in self.all if outlet.alive(now_s) or outlet.opening(now_s)]
         return bool(living) and all(outlet.crowded for outlet in living)
 
     def feedback(self, now_s: float) -> Feedback:

@@ -39,7 +39,12 @@ from receiver.web.server import PageServer
 T = TypeVar("T")
 
 TICK_S = 0.005
-REPORT_S = 0.05
+REPORT_S, MOST_REPORT_S = 0.05, 0.25
+REPORT_BITS, REPORT_SHARE = 568, 0.2
+"""A report with SRTP, UDP and IP is 71 bytes, and the way back may be as narrow as the way here: together they take no
+more than this part of what arrives (RFC 3550 gives RTCP a twentieth, too little to follow a link by)."""
+RATE_MEMORY_S = 1.0
+FIRST_BPS = 24_000.0
 FIGURES_S = 0.2
 STEPS = ("auto", "0", "1", "2", "4")
 ORDER_S = 5.0
@@ -55,6 +60,7 @@ class LiveReceiver:
     output : where pictures go besides, as for `open_output`; page : where they are watched
     heard_s : when anything arrived last
     met_s, connected_s : when the sender of `link` was there, and when the connection to it first stood
+    received_bps : of the last second or so
     ended : what was shown of streams that are over
     """
 
@@ -76,6 +82,7 @@ class LiveReceiver:
     met_s: float | None = None
     connected_s: float | None = None
     reported_s: float = float("-inf")
+    received_bps: float = FIRST_BPS
     figures_s: float = float("-inf")
     stats: PageStats = field(default_factory=PageStats)
     ended: list[dict[str, object]] = field(default_factory=list)
@@ -109,6 +116,7 @@ class LiveReceiver:
         """Take the stream from `link` from now on."""
         self.close_stream()
         self.link, self.reassembler, self.sameness = link, Reassembler(), None
+        self.received_bps = FIRST_BPS
         self.met_s, self.connected_s = self.clock.now_s(), None
 
     def close_stream(self) -> None:
@@ -176,12 +184,15 @@ class LiveReceiver:
             self.stream.output = open_output(self.output, unit.config, self.warn)
 
     def _report(self, link: ReceivingLink, session: ReceiverSession, now_s: float) -> None:
-        if now_s - self.reported_s < REPORT_S and not self.reassembler.ask_due(now_s):
+        since_s = now_s - self.reported_s
+        if since_s < report_interval_s(self.received_bps) and not self.reassembler.ask_due(now_s):
             return
         self.reported_s = now_s
         decoder, refresh = session.decoder, session.refresh_wanted(now_s)
         last = decoder.state.slot if decoder.state is not None else -1
         report = self.reassembler.report(now_s, last, decoder.anchor_ids, refresh)
+        weight = min(1.0, since_s / RATE_MEMORY_S) if report.sequence else 0.0  # the first is about no time
+        self.received_bps += weight * (report.received_bps - self.received_bps)
         link.send_poll((pack_feedback(report),), now_s)
 
     # --- out ------------------------------------------------------------------------------------------------------
@@ -298,6 +309,12 @@ class LiveReceiver:
             raise UsageError("nothing is being recorded")
         recorder, self.stream.recorder = self.stream.recorder, None
         return recorder.close()
+
+
+def report_interval_s(received_bps: float) -> float:
+    """Time between two reports on a stream of this rate."""
+    paid_s = REPORT_BITS / (REPORT_SHARE * max(1.0, received_bps))
+    return min(MOST_REPORT_S, max(REPORT_S, paid_s))
 
 
 def _between(begin_s: float | None, end_s: float | None) -> float | None:

@@ -166,7 +166,7 @@ class SignallingServer:
         entrant = self._admission.admit(request)
         room = entrant.room
         websocket = web.WebSocketResponse(
-            timeout=CLOSE_S, autoping=False, compress=False, max_msg_size=self._limits.max_message_bytes
+            timeout=CLOSE_S, autoping=False, compress=True, max_msg_size=self._limits.max_message_bytes
         )
         session = request.query.get("session") or new_identity()
         if not websocket.can_prepare(request).ok or not IDENTITY.fullmatch(session):

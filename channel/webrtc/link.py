@@ -155,6 +155,7 @@ class PeerLink:
         self._state = PeerState.CONNECTING
         self._connected = False
         self._heard_s: float | None = None
+        self._began_s, self._connect_s = clock.now_s(), 0.0
         self._welcome: str | None = None
         self._counts = Counter[str]()
         self._drops = DropCounter()
@@ -171,6 +172,11 @@ class PeerLink:
     def connected(self) -> bool:
         """Whether there is a connection to send on; it may be silent at the moment."""
         return self._connected
+
+    @property
+    def connect_s(self) -> float:
+        """How long the first connection took, 0 before it stands."""
+        return self._connect_s
 
     def send(self, datagram: bytes, now_s: float, traffic: Traffic = Traffic.FRAME) -> None:
         """Send now, or count a drop. All `traffic` is alike here. Raises ChannelError when it is too large."""
@@ -283,6 +289,7 @@ class PeerLink:
         connected : whether there is a connection to send on
         """
         if connected and not self._connected:
+            self._connect_s = self._connect_s or self._clock.now_s() - self._began_s
             self._heard_s = None
             self._refresh.put(True)
             self.drop("not_connected", len(_drain(self._outgoing)))  # meant for the connection before

@@ -92,6 +92,16 @@ def test_much_loss_lowers_the_rate() -> None:
     assert np.mean([rate for rate, _ in link.between(15, 20)]) < 24_000
 
 
+@pytest.mark.parametrize(("own_s", "lowered"), [(0.0, True), (1.0, False)])
+def test_a_queue_that_a_key_picture_makes_is_no_overuse(own_s: float, lowered: bool) -> None:
+    estimator = BandwidthEstimator(BandwidthSettings(start_bps=12_000, most_bps=12_000))
+    for step in range(20):
+        estimator.on_report(0.25 * step, 0.1, 12_000, 0.0)
+    for step in range(20, 24):
+        estimator.on_report(0.25 * step, 0.9, 12_000, 0.0, own_s=own_s)
+    assert (estimator.rate_bps < 12_000) == lowered
+
+
 def test_silence_changes_nothing() -> None:
     """In an outage reports do not come, or name nothing new: when it ends the old rate is the best guess."""
     estimator = BandwidthEstimator(BandwidthSettings(start_bps=48_000, most_bps=48_000))

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from benchmarks.live import outlets
-from benchmarks.live.outlets import ALIVE_S, CROWDED_S, PARKED_S, REFRESH_EVERY_S, START_BPS, Outlet, Outlets
+from benchmarks.live.outlets import (
+    ALIVE_S,
+    CAREFUL_BPS,
+    CROWDED_S,
+    LONG_CONNECT_S,
+    MOST_HOLD_MS,
+    OPENING_S,
+    PARKED_S,
+    PROBE_S,
+    REFRESH_EVERY_S,
+    START_BPS,
+    Outlet,
+    Outlets,
+)
+from channel.packetise import PacketiserConfig
 from common.types import Datagram, EncodedUnit, UnitKind
 from tests.live_ends import FakeLink, outlet_to, peer_link
 
@@ -22,7 +38,7 @@ def joined(name: str, limit_bps: float = 100_000.0, now_s: float = 0.0) -> tuple
     outlet = outlet_to(link, limit_bps)
     outlet.offer([KEY], INTRODUCTION, now_s)
     outlet.exchange(now_s)
-    link.report(now_s + 0.05)
+    link.report(now_s + 0.05, last_slot=0)
     outlet.exchange(now_s + 0.05)
     return link, outlet
 
@@ -241,3 +257,60 @@ def test_who_is_far_behind_the_others_waits_for_a_key_picture() -> None:
     other.estimator.queue_s = 2 * PARKED_S
     alone.offer([BASE], INTRODUCTION, 2.1)
     assert other.joined, "for one alone the encoder leaves out frames instead"
+
+
+def test_who_took_long_to_connect_begins_with_less() -> None:
+    quick, slow = outlet_to(FakeLink()), outlet_to(FakeLink(connect_s=LONG_CONNECT_S + 0.1))
+    for outlet in (quick, slow):
+        outlet.exchange(0.0)
+    assert quick.rate_bps == START_BPS and slow.rate_bps == CAREFUL_BPS
+
+
+def test_nothing_follows_the_first_key_picture_until_it_is_through() -> None:
+    link = FakeLink()
+    outlet = outlet_to(link)
+    alone = Outlets([outlet])
+    alone.offer([EncodedUnit(UnitKind.FRAME, 0, bytes(3000), key=True)], INTRODUCTION, 0.0)
+    alone.exchange(0.0)
+    assert not alone.stand_still(0.0), "it may be there at any moment"
+    alone.exchange(1.0)
+    assert alone.stand_still(1.0) and not alone.stand_still(OPENING_S), "but nobody waits for ever"
+    link.report(2.0, last_slot=0)
+    alone.exchange(2.0)
+    assert not alone.stand_still(2.0)
+    sent_bps = 8 * sum(map(len, link.sent)) / 2.0
+    assert outlet.rate_bps < sent_bps, "what took so long tells what the link carries"
+
+
+def test_a_quick_first_picture_lowers_no_rate() -> None:
+    _, outlet = joined("far")
+    assert outlet.rate_bps == START_BPS
+
+
+def test_a_link_that_lets_nothing_through_is_only_probed() -> None:
+    link, outlet = joined("far")
+    link.report(0.1, last_slot=0)
+    outlet.exchange(0.1)
+    began_s, sent_s = 1.0, []
+    for step in range(200):
+        now_s, before = began_s + 0.01 * step, len(link.sent)
+        outlet.offer([EncodedUnit(UnitKind.FRAME, step + 1, bytes(40))], INTRODUCTION, now_s)
+        outlet.exchange(now_s)
+        sent_s += [now_s] * (len(link.sent) > before)
+    late = [at for at in sent_s if at > began_s + 0.6]
+    assert outlet.stuck and late and all(b - a >= PROBE_S - 1e-6 for a, b in pairwise(late))
+    link.report(began_s + 2.0, last_slot=200)
+    outlet.exchange(began_s + 2.0)
+    outlet.exchange(began_s + 2.01)
+    assert not outlet.stuck
+
+
+def test_on_a_narrow_link_datagrams_wait_for_company_as_long_as_playout_hides_it() -> None:
+    holds = []
+    for limit_bps in (24_000.0, 16_000.0, 8_000.0):
+        link, outlet = joined("far", limit_bps)
+        outlet.config = PacketiserConfig(hold_ms=40)
+        link.report(0.2, last_slot=0)
+        outlet.exchange(0.2)
+        holds.append(outlet.packetiser.hold_ms)
+    assert holds[0] == 40 < holds[1] < holds[2] == MOST_HOLD_MS

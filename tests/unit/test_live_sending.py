@@ -116,7 +116,7 @@ def test_frames_are_left_out_while_nobody_could_take_them() -> None:
     live.run_until(0.6)
     assert live.sender.counts["frames"] == encoded and live.sender.counts["skipped"] == 5
     live.sender.outlets.all[1].estimator.queue_s = 0.0
-    live.run_until(0.8)
+    live.run_until(0.7)
     assert live.sender.counts["frames"] > encoded and live.sender.figures().skipped == 5
 
 
