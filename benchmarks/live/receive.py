@@ -27,7 +27,7 @@ from channel.webrtc.link import PeerLink, PeerState
 from channel.webrtc.transport import WebRtcTransport
 from common.clock import SystemClock, UnixClock
 from common.config import Config
-from common.errors import UsageError
+from common.errors import ChannelError, UsageError
 from common.logs import stderr_log
 from receiver.outputs import check_output
 from receiver.web.server import Owner, PageServer
@@ -159,6 +159,9 @@ def _attend_sender(receiver: LiveReceiver, webrtc: WebRtcTransport, room: Meetin
     failure = room.take_failure()
     if failure is not None:
         say(f"no new sender can come any more: {failure}")
+        receiver.shut = failure
+    if receiver.shut is not None and receiver.stream is None:
+        raise ChannelError(f"nobody sends, and nobody can come any more: {receiver.shut}")
 
 
 def _announce(page: PageServer, send_to: str | None) -> None:

@@ -62,6 +62,7 @@ class LiveReceiver:
     met_s, connected_s : when the sender of `link` was there, and when the connection to it first stood
     received_bps : of the last second or so
     ended : what was shown of streams that are over
+    shut : why no other sender can come, None while one can
     """
 
     config: Config
@@ -86,6 +87,7 @@ class LiveReceiver:
     figures_s: float = float("-inf")
     stats: PageStats = field(default_factory=PageStats)
     ended: list[dict[str, object]] = field(default_factory=list)
+    shut: str | None = None
     recordings: int = 0
     idle: Event = field(default_factory=Event)
 

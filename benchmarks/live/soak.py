@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import psutil
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.live.hosts import Hosts
+from benchmarks.live.relay import Host
 from benchmarks.live.trials import Program, hosts_or_none, start
 from common.errors import ChannelError
 
@@ -29,17 +30,25 @@ _MARGIN_S = 60.0
 def run_soak(clip: str | None, out: Path, receivers: int, seconds: float, size: str, bitrate: str) -> None:
     """Print the figures as a line of JSON, and keep them in `out`. Raises ChannelError where an end fails."""
     out.mkdir(parents=True, exist_ok=True)
-    with hosts_or_none(LINK) as hosts:
+    with ExitStack() as stack:
+        hosts = stack.enter_context(hosts_or_none(LINK))
+
+        def run(host: Host, command: Sequence[str]) -> Program:
+            """Started, and ended with everything else whatever happens."""
+            program = start(hosts, host, command)
+            stack.callback(program.end)
+            return program
+
         here = hosts.address["b"] if hosts else "127.0.0.1"
         where = f"{here}:{SIGNAL_PORT}"
-        signalling = start(
-            hosts, "b", ["signal", "--open", "--listen", where, "--max-members", str(receivers + 1)]
-        )
+        signalling = run("b", ["signal", "--open", "--listen", where, "--max-members", str(receivers + 1)])
         signalling.wait_for("out", lambda line: line.startswith("{"))
         room = f"ws://{where}/soak"
-        ends = [_receiver(hosts, here, room, number) for number in range(receivers)]
+        ends = [run("b", _receive(here, room, number)) for number in range(receivers)]
+        for end in ends:
+            end.wait_for("out", lambda line: line.startswith("{"))
         command = ["send", *([clip] if clip else []), "--to", f"{room}?id=sender", "--loop", "--size", size]
-        sender = start(hosts, "a", [*command, "--bitrate", bitrate, "--seconds", str(seconds)])
+        sender = run("a", [*command, "--bitrate", bitrate, "--seconds", str(seconds)])
         sender.wait_for("err", lambda line: line.endswith(": connected"))
         memory = _watch([sender, *ends], seconds)
         sent = sender.document(_MARGIN_S)
@@ -50,11 +59,9 @@ def run_soak(clip: str | None, out: Path, receivers: int, seconds: float, size: 
     print(json.dumps({"result": str(result), **figures}))
 
 
-def _receiver(hosts: Hosts | None, here: str, room: str, number: int) -> Program:
+def _receive(here: str, room: str, number: int) -> list[str]:
     command = ["receive", "--listen", f"{here}:0", "--from", f"{room}?id=receiver{number}", "--steps", "0"]
-    program = start(hosts, "b", [*command, "--threads", "1", "--idle-s", "10"])
-    program.wait_for("out", lambda line: line.startswith("{"))
-    return program
+    return [*command, "--threads", "1", "--idle-s", "10"]
 
 
 def _watch(programs: Sequence[Program], seconds: float) -> list[list[float]]:

@@ -31,6 +31,9 @@ START_S = 90.0
 PAGE_PORT = 8080
 _MARGIN_S = 30.0
 _SILENCE_S = 4.0
+_OF_HOSTS = ("recovery_s", "most_queue_s", "settled_queue_s")
+"""Figures that only a link between two hosts can give."""
+_NO_FIGURES = ("name", "sent", "received", "of_hosts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class Outcome:
     most_queue_s : at the bottleneck, from two seconds after the start of the trial on; settled_queue_s : from two
         seconds after it narrowed on
     kbps : received
+    of_hosts : whether there were two hosts
     """
 
     name: str
@@ -92,10 +96,12 @@ class Outcome:
     kbps: float
     sent: Mapping[str, Any]
     received: Mapping[str, Any]
+    of_hosts: bool = True
 
     def missed(self, limits: Mapping[str, float]) -> list[str]:
-        """Names of the figures that are not within their limits."""
-        return [name for name, most in limits.items() if (getattr(self, name) or 0.0) > most]
+        """Names of the figures that are not within their limits, or are not there; without two hosts some cannot be."""
+        values = {name: getattr(self, name) for name in limits if name not in _OF_HOSTS or self.of_hosts}
+        return [name for name, value in values.items() if value is None or value > limits[name]]
 
 
 class Program:
@@ -238,7 +244,8 @@ def _outcome(
         max(0.0, stream["longest_freeze_s"] - trial.outage_s) if trial.outage_s and hosts else None,
         None if queue is None else round(queue.most_queue_s(began_s + 2.0), 3),
         None if queue is None or not trial.narrow_to else round(queue.most_queue_s(half_s + 2.0), 3),
-        round(received["wire"]["received_bytes"] * 8e-3 / max(1.0, stream["watched_s"]), 1), sent, received,
+        round(received["wire"]["received_bytes"] * 8e-3 / max(1.0, stream["watched_s"]), 1),
+        sent, received, hosts is not None,
     )  # fmt: skip
 
 
@@ -297,7 +304,7 @@ def run_live(clip: str | None, out: Path, only: Sequence[str] = (), picture: boo
     print(json.dumps({
         "result": str(result), "page": str(out / "live.html"), "failed": len(trials) - len(outcomes),
         "trials": {
-            o.name: {key: value for key, value in asdict(o).items() if key not in ("name", "sent", "received")}
+            o.name: {key: value for key, value in asdict(o).items() if key not in _NO_FIGURES}
             for o in outcomes
         },
         "missed": {o.name: m for o in outcomes if (m := o.missed(limits[o.name]))},

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from benchmarks.live import receive as receive_module
 from benchmarks.live import receiving, streams
 from benchmarks.live.receiving import (
     MOST_REPORT_S,
@@ -24,12 +25,12 @@ from benchmarks.live.sameness import Sameness, SourceWindow, boot_id
 from benchmarks.live.streams import Studio
 from benchmarks.live.tally import Tally
 from channel.packetise import Packetiser, PacketiserConfig
-from channel.webrtc.link import PeerState
+from channel.webrtc.link import PeerEvent, PeerLink, PeerState
 from common.clock import VirtualClock
 from common.config import Config, load_config
 from common.container import read_sgv
 from common.datagram import WholeUnit, pack_datagram, parse_feedback
-from common.errors import ConfigError, UsageError
+from common.errors import ChannelError, ConfigError, UsageError
 from common.types import Datagram, Feedback, Frame, UnitKind
 from common.wire import kind_of, pack_config
 from receiver.decoder.synth import LEVELS
@@ -449,6 +450,35 @@ def test_reports_take_no_more_of_a_narrow_way_back_than_stated() -> None:
     assert report_interval_s(0.0) == report_interval_s(4e3) == MOST_REPORT_S
     for rate_bps in (16e3, 24e3, 40e3):
         assert REPORT_BITS / report_interval_s(rate_bps) == pytest.approx(REPORT_SHARE * rate_bps)
+
+
+def test_where_nobody_can_come_any_more_it_ends_once_the_stream_has(
+    stage: Stage, story: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receive_module, "say", lambda text: None)
+    room = ClosedRoom()
+    stage.send(story)
+    stage.run(0.5)
+    receive_module._attend_sender(stage.receiver, room, room)  # type: ignore[arg-type]
+    stage.receiver.close_stream()
+    with pytest.raises(ChannelError, match="nobody can come any more: the server has gone"):
+        receive_module._attend_sender(stage.receiver, room, room)  # type: ignore[arg-type]
+
+
+class ClosedRoom:
+    """A room whose server has gone, and the transport that met nobody."""
+
+    def __init__(self) -> None:
+        self.failures = ["the server has gone"]
+
+    def new_links(self) -> list[PeerLink]:
+        return []
+
+    def events(self) -> list[PeerEvent]:
+        return []
+
+    def take_failure(self) -> str | None:
+        return self.failures.pop() if self.failures else None
 
 
 def test_what_a_stream_has_shown() -> None:

@@ -34,10 +34,13 @@ def received(*streams: Mapping[str, Any]) -> dict[str, Any]:
 
 def test_figures_beyond_their_limits_are_missed() -> None:
     limits = {"p50_ms": 150.0, "p95_ms": 189.0, "freeze_ratio": 0.0, "connect_s": 0.4, "recovery_s": 1.0}
-    assert GOOD.missed(limits) == ["p95_ms", "connect_s"], (
-        "at the limit is within; what is not known is not missed"
+    assert GOOD.missed(limits) == ["p95_ms", "connect_s", "recovery_s"], (
+        "at the limit is within; what is not known is missed"
     )
     assert GOOD.missed({}) == []
+    assert "recovery_s" not in replace(GOOD, of_hosts=False).missed(limits), (
+        "without hosts it cannot be known"
+    )
 
 
 def test_the_limits_name_figures_that_there_are() -> None:
