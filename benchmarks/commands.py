@@ -172,20 +172,25 @@ def bench_recovery(
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("out/recovery"),
     seconds: Seconds = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs under random losses.")] = 3,
-    bitrate: Bitrate = None,
+    bitrate: Annotated[
+        str, typer.Option("--bitrate", help="Target rates, one or several.")
+    ] = "12k,24k,48k,96k",
+    jobs: Jobs = None,
     size: SizeOption = "512x512",
     steps: Steps = "0",
     seed: Seed = None,
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
-    """How soon the picture is back after cuts and losses. Example: semcast bench recovery talk.mp4 --bitrate 24k"""
+    """How soon the picture is back after cuts and losses. Example: semcast bench recovery talk.mp4 --bitrate 24k,48k"""
     from benchmarks.recovery import run_recovery
 
-    effective = settings(
-        config, set_, stream__bitrate_bps=bitrate, stream__size=size, stream__seed=seed, receiver__steps=steps
-    )
-    run_recovery(clips or [], out, effective, seconds, seeds)
+    flags = {"stream__size": size, "stream__seed": seed, "receiver__steps": steps}
+    each = [
+        settings(config, set_, stream__bitrate_bps=rate, **flags).stream.bitrate_bps
+        for rate in bitrate.split(",")
+    ]
+    run_recovery(clips or [], out, settings(config, set_, **flags), seconds, seeds, each, jobs)
 
 
 @bench_app.command("ablation")

@@ -1,6 +1,6 @@
-"""`semcast bench recovery`: how soon the picture is back, after a scene cut and after losses.
+"""`semcast bench recovery`: how soon the picture is back, after a scene cut and after losses, at several rates.
 
-    clips x conditions x seeds -> Link on virtual time -> Watched -> each cut: recognisable, full detail
+    clips x rates x conditions x seeds -> Link on virtual time -> Watched -> each cut: recognisable, full detail
                                                                   -> each run: freezes, mismatches, outages
 
 What the words mean stands in `recovery_report.DEFINITIONS` and in every report. The source's cuts are those that the
@@ -9,7 +9,10 @@ sender's own detector sees; a scene shorter than `MIN_SCENE_S` is not judged.
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +25,7 @@ from rich.progress import Progress
 from benchmarks.files import open_input, open_sender
 from benchmarks.link import Clip, Link
 from benchmarks.plans import find_clips
+from benchmarks.pool import as_done
 from benchmarks.recovery_report import (
     CutRow,
     LossRow,
@@ -37,7 +41,7 @@ from common.config import Config
 from common.errors import SourceError
 from common.quality import ms_ssim, psnr_plane, psnr_yuv
 from common.stats import find_freezes
-from common.types import Frame, Picture
+from common.types import Frame, Picture, UnitKind
 from receiver.painter import open_painter
 from receiver.pipeline import ReceiverSession, Shown
 from sender.cuts import CutState, detect_cut
@@ -50,8 +54,11 @@ RECOGNISABLE_SHARE, SOON_S = 0.8, 2.0
 FULL_DETAIL_DB, WHOLE_S = 0.5, 4.0
 """Below the median PSNR over so long after the cut."""
 OUTAGE_AT_S = 2.0
+RATES_BPS = (12_000.0, 24_000.0, 48_000.0, 96_000.0)
 NARROW = 2.0
 """Capacity of the narrow link over the target rate: a key picture has to queue for it."""
+_NARROW = "narrow"
+_NARROW_SPEC = f"packet:delay_ms=40,rate_kbps={NARROW:g} times the target,queue_ms=2000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ def conditions(bitrate_bps: float) -> tuple[Condition, ...]:
     rough = "packet:loss=0.05,{}delay_ms=40,jitter_ms=10"
     return (
         Condition("delay", "packet:delay_ms=40", cuts=True),
-        Condition("narrow", f"packet:delay_ms=40,rate_kbps={NARROW * bitrate_bps / 1e3:g},queue_ms=2000", cuts=True),
+        Condition(_NARROW, f"packet:delay_ms=40,rate_kbps={NARROW * bitrate_bps / 1e3:g},queue_ms=2000", cuts=True),
         Condition("burst loss", rough.format("burst=3,"), losses=True, random=True),
         Condition("random loss", rough.format(""), losses=True, random=True),
         Condition("outage 0.5 s", f"packet:delay_ms=40,outage={OUTAGE_AT_S}+0.5", losses=True),
@@ -103,11 +110,15 @@ class Watched:
     """What one run showed, in order.
 
     mismatches : (start, end) of the times during which the receiver was out of step
+    sent_bytes : all of them; anchor_bytes : those of anchors, as the sender made them
+    events : how often the sender did what (`sender.pipeline.Step.events`)
     """
 
     seen: list[Seen] = field(default_factory=list)
     mismatches: list[tuple[float, float]] = field(default_factory=list)
     sent_bytes: int = 0
+    anchor_bytes: int = 0
+    events: Counter[str] = field(default_factory=Counter)
 
     @property
     def fresh_s(self) -> list[float]:
@@ -124,7 +135,8 @@ def watch(clip: Clip, source: VideoSource, config: Config) -> Watched:
     receiver, watched = ReceiverSession(settings, painter, clock), Watched()
 
     def on_sent(_: Frame, step: Step) -> None:
-        pass
+        watched.events.update(step.events)
+        watched.anchor_bytes += sum(len(unit.data) for unit in step.units if unit.kind is UnitKind.ANCHOR)
 
     def on_shown(frame: Frame, shown: Shown, shown_s: float) -> None:
         watched.seen.append(Seen(frame, shown.frame.picture, shown_s, not shown.concealed))
@@ -157,7 +169,7 @@ def scenes(clip: Clip) -> list[tuple[int, int]]:
     return list(pairwise([*cuts, len(clip.frames)]))
 
 
-def judge_cuts(name: str, condition: str, clip: Clip, watched: Watched) -> Iterator[CutRow]:
+def judge_cuts(name: str, rate_bps: float, condition: str, clip: Clip, watched: Watched) -> Iterator[CutRow]:
     """Every cut of the clip that begins a scene of some length."""
     for first, end in scenes(clip):
         began_s, over_s = clip.frames[first].time_s, clip.frames[end - 1].time_s
@@ -167,7 +179,7 @@ def judge_cuts(name: str, condition: str, clip: Clip, watched: Watched) -> Itera
         after = (_recognisable(scene, clip.frames[first - 1].picture), _full_detail(scene))
         recognisable_s, full_detail_s = (None if seen is None else seen.shown_s - began_s for seen in after)
         yield CutRow(
-            clip=name, condition=condition, cut_s=began_s, scene_s=over_s - began_s,
+            clip=name, rate_kbps=rate_bps / 1e3, condition=condition, cut_s=began_s, scene_s=over_s - began_s,
             recognisable_s=recognisable_s, full_detail_s=full_detail_s,
         )  # fmt: skip
 
@@ -202,15 +214,17 @@ def _first(seen: Sequence[Seen], good: NDArray[np.bool_]) -> Seen | None:
 # --- losses -------------------------------------------------------------------------------------------------------
 
 
-def judge_losses(name: str, condition: Condition, seed: int, watched: Watched) -> LossRow:
-    """Freezes and mismatches of one run."""
+def judge_losses(name: str, rate_bps: float, condition: Condition, seed: int, watched: Watched) -> LossRow:
+    """Freezes, mismatches and what was spent on recovery in one run."""
     frames = [seen.frame for seen in watched.seen]
     frame_s = (frames[-1].time_s - frames[0].time_s) / max(1, len(frames) - 1)
     fresh_s, end_s = watched.fresh_s, watched.seen[-1].shown_s
     gaps_s = np.diff([*fresh_s, max(end_s, fresh_s[-1])])
     back_s = [_back_s(fresh_s, over_s) for over_s in condition.outage_ends_s]
     return LossRow(
-        clip=name, condition=condition.name, seed=seed,
+        clip=name, rate_kbps=rate_bps / 1e3, condition=condition.name, seed=seed,
+        keys=watched.events["key"], anchors=watched.events["anchor"],
+        anchor_share=watched.anchor_bytes / max(1, watched.sent_bytes),
         kbps=watched.sent_bytes * 8e-3 / (frames[-1].time_s + frame_s),
         longest_freeze_s=float(gaps_s.max(initial=0.0)), freezes=len(find_freezes(fresh_s, frame_s, end_s)),
         mismatch_s=max((end - start for start, end in watched.mismatches), default=0.0),
@@ -226,57 +240,96 @@ def _back_s(fresh_s: Sequence[float], over_s: float) -> float | None:
 # --- all of it ----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One clip at the rate of `config`. path : None is the built-in clip; seeds : runs under random losses"""
+
+    name: str
+    path: str | None
+    config: Config
+    seconds: float | None
+    seeds: int
+
+
+Rows = tuple[list[CutRow], list[LossRow]]
+
+
 def run_recovery(
-    patterns: Sequence[str], out: Path, config: Config, seconds: float | None = None, seeds: int = 3
+    patterns: Sequence[str],
+    out: Path,
+    config: Config,
+    seconds: float | None = None,
+    seeds: int = 3,
+    rates_bps: Sequence[float] = RATES_BPS,
+    jobs: int | None = None,
 ) -> RecoveryReport:
     """Measure on every clip, write recovery.json and recovery.html to `out`, print tables and JSON.
 
     patterns : files or patterns, none is the built-in clip; seconds : of each clip; seeds : runs under random losses
+    rates_bps : targets; jobs : processes at a time, None for one a core
     """
+    found = find_clips(patterns, Path())
+    tasks = [
+        Task(clip.name, clip.path, _at_rate(config, rate_bps), seconds, seeds)
+        for rate_bps in rates_bps for clip in found
+    ]  # fmt: skip
     cuts: list[CutRow] = []
     losses: list[LossRow] = []
-    clips = find_clips(patterns, Path())
-    every = conditions(config.stream.bitrate_bps)
-    with Progress(console=Console(stderr=True)) as bar:
-        for found in bar.track(clips, description="clips"):
-            with open_input(found.path, config, seconds) as source:
-                clip = Clip(tuple(source))
-                for condition in every:
-                    _measure(found.name, clip, source, config, condition, seeds, cuts, losses)
-    outages = [condition.name for condition in every if condition.outage_ends_s]
+    with (
+        Progress(console=Console(stderr=True)) as bar,
+        closing(as_done(measure, tasks, jobs or os.cpu_count() or 1)) as done,
+    ):
+        for _, result in bar.track(done, total=len(tasks), description="clips and rates"):
+            more_cuts, more_losses = result()
+            cuts += more_cuts
+            losses += more_losses
+    every = {c.name: c for rate_bps in rates_bps for c in conditions(rate_bps)}
+    cuts.sort(key=_order)
+    losses.sort(key=_order)
     report = RecoveryReport(
-        config=config.as_dict(), versions=versions(), conditions={c.name: c.spec for c in every},
-        requirements=requirements(cuts, losses, outages), cuts=cuts, losses=losses,
+        config=config.as_dict(), versions=versions(), rates_kbps=[rate_bps / 1e3 for rate_bps in rates_bps],
+        conditions={c.name: c.spec if c.name != _NARROW else _NARROW_SPEC for c in every.values()},
+        requirements=requirements(cuts, losses, [c.name for c in every.values() if c.outage_ends_s]),
+        cuts=cuts, losses=losses,
     )  # fmt: skip
     write_recovery(report, out)
     print_recovery(report)
     return report
 
 
-def _measure(
-    name: str,
-    clip: Clip,
-    source: VideoSource,
-    config: Config,
-    condition: Condition,
-    seeds: int,
-    cuts: list[CutRow],
-    losses: list[LossRow],
-) -> None:
-    """All runs of one clip under one condition, as far as the clip has anything to show for it."""
-    if len(clip.frames) < 2:
-        raise SourceError(f"{source.name} holds {len(clip.frames)} pictures: name a longer clip")
+def _order(row: CutRow | LossRow) -> tuple[float, str]:
+    return row.rate_kbps, row.clip
+
+
+def measure(task: Task) -> Rows:
+    """All runs of one clip at one rate, as far as the clip has anything to show for it."""
+    rows: Rows = ([], [])
+    with open_input(task.path, task.config, task.seconds) as source:
+        clip = Clip(tuple(source))
+        if len(clip.frames) < 2:
+            raise SourceError(f"{source.name} holds {len(clip.frames)} pictures: name a longer clip")
+        for condition in conditions(task.config.stream.bitrate_bps):
+            _measure(task, clip, source, condition, rows)
+    return rows
+
+
+def _measure(task: Task, clip: Clip, source: VideoSource, condition: Condition, rows: Rows) -> None:
     if condition.cuts and not scenes(clip):
         return
     if any(clip.frames[-1].time_s < over_s + MIN_SCENE_S for over_s in condition.outage_ends_s):
         return
-    first = config.stream.seed
-    for seed in range(first, first + (seeds if condition.random else 1)):
-        watched = watch(clip, source, _over(config, condition.spec, seed))
+    first, rate_bps = task.config.stream.seed, task.config.stream.bitrate_bps
+    for seed in range(first, first + (task.seeds if condition.random else 1)):
+        watched = watch(clip, source, _over(task.config, condition.spec, seed))
         if condition.cuts:
-            cuts += judge_cuts(name, condition.name, clip, watched)
+            rows[0].extend(judge_cuts(task.name, rate_bps, condition.name, clip, watched))
         if condition.losses:
-            losses.append(judge_losses(name, condition, seed, watched))
+            rows[1].append(judge_losses(task.name, rate_bps, condition, seed, watched))
+
+
+def _at_rate(config: Config, rate_bps: float) -> Config:
+    stream = config.stream.model_copy(update={"bitrate_bps": rate_bps})
+    return config.model_copy(update={"stream": stream})
 
 
 def _over(config: Config, spec: str, seed: int) -> Config:
