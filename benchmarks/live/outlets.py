@@ -180,9 +180,14 @@ class Outlet:
             except BitstreamError:
                 continue
         waiting_s = self.packetiser.waiting_s(now_s) or 0.0
-        self.stuck = waiting_s > (self.estimator.base_s or UNKNOWN_RTT_S) + self.report_every_s + STUCK_S
+        self.stuck = waiting_s > (self.estimator.base_s or UNKNOWN_RTT_S) + self._report_due_s + STUCK_S
         if self.joined and (not self.stuck or now_s - self.polled_s >= PROBE_S):
             self._poll(now_s)
+
+    @property
+    def _report_due_s(self) -> float:
+        """How long the next report may take; where much gets lost, some of them do."""
+        return self.report_every_s * min(3.0, 1 + 20 * self.loss_ratio)
 
     def _poll(self, now_s: float) -> None:
         datagrams = self.packetiser.poll(now_s)
