@@ -19,6 +19,8 @@ _MAX_MISORDER = 1000
 _MAX_REPEATS = 32
 """So many old numbers in a row, without a single new one, mean a sender that starts over."""
 
+_BEGINNING = 16
+"""A sender counts from 0: when the first number to arrive is below this, those before it are missing."""
 _MAX_GAPS = 512
 _MAX_ASKS = 8
 _RETRY_ROUND_TRIPS = 0.5
@@ -76,14 +78,14 @@ class LossTracker:
     def arrived(self, seq: int, now_s: float) -> Arrival:
         """Note the arrival of datagram `seq` (0..65535)."""
         if self._highest is None:
-            self._restart(seq)
+            self._restart(seq, now_s)
             return Arrival.NEW
         number = self._unwrap(seq)
         step = number - self._highest
         if step > _MAX_DROPOUT or step < -_MAX_MISORDER:
-            return self._stray_arrival(seq)
+            return self._stray_arrival(seq, now_s)
         if number in self._seen:
-            return self._repeated_arrival(seq)
+            return self._repeated_arrival(seq, now_s)
         self._stray = None
         self._repeats = 0
         self._gaps.pop(number, None)
@@ -140,28 +142,29 @@ class LossTracker:
         half = SEQ_MODULUS // 2
         return self._highest + (seq - self._highest + half) % SEQ_MODULUS - half
 
-    def _stray_arrival(self, seq: int) -> Arrival:
+    def _stray_arrival(self, seq: int, now_s: float) -> Arrival:
         """Far off: believed when the next one continues it, as after a restart of the sender."""
         if self._stray is not None and seq == (self._stray + 1) % SEQ_MODULUS:
-            self._restart(seq)
+            self._restart(seq, now_s)
             return Arrival.NEW
         self._stray = seq
         return Arrival.STRAY
 
-    def _repeated_arrival(self, seq: int) -> Arrival:
+    def _repeated_arrival(self, seq: int, now_s: float) -> Arrival:
         self._repeats += 1
         if self._repeats < _MAX_REPEATS:
             return Arrival.DUPLICATE
-        self._restart(seq)
+        self._restart(seq, now_s)
         return Arrival.NEW
 
-    def _restart(self, seq: int) -> None:
+    def _restart(self, seq: int, now_s: float) -> None:
         self._highest = seq + SEQ_MODULUS
-        self._gaps.clear()
+        before = range(SEQ_MODULUS, self._highest) if seq < _BEGINNING else range(0)
+        self._gaps = OrderedDict((number, _Gap(now_s)) for number in before)
         self._seen.clear()
         self._stray = None
         self._repeats = 0
-        self._count(self._highest, 1)
+        self._count(self._highest, 1 + len(before))
 
     def _count(self, number: int, newly_expected: int) -> None:
         self._seen[number] = None

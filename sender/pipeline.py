@@ -78,6 +78,7 @@ class SenderSession:
     key_due_slot: int = (
         0  # when the last key frame must have arrived: before that another would only delay it
     )
+    key_slot: int = -1
     config_slot: int = -1 << 20
 
     def __post_init__(self) -> None:
@@ -125,7 +126,8 @@ class SenderSession:
             if not coded.disposable:
                 self.state = state
             if key:
-                self.refresh_asked, self.key_due_slot = False, frame.slot + self._slots_of(guide_bytes)
+                self.refresh_asked, self.key_slot = False, frame.slot
+                self.key_due_slot = frame.slot + self._slots_of(guide_bytes)
             decoded = (
                 decode_residual(residual.data, source.height, source.width) if residual is not None else None
             )
@@ -133,7 +135,7 @@ class SenderSession:
 
     def on_feedback(self, report: Feedback) -> None:
         """Take note of what the receiver holds and lacks."""
-        on_its_way = self.state.slot < self.key_due_slot
+        on_its_way = self.state.slot < self.key_due_slot and report.last_slot < self.key_slot
         self.refresh_asked = self.refresh_asked or (report.refresh and not on_its_way)
         self.anchors.on_feedback(report)
 

@@ -52,6 +52,16 @@ def test_a_slow_link_is_asked_until_the_age_limit() -> None:
     assert asked_ms == pytest.approx([20, 220, 420, 620, 820], abs=5)
 
 
+def test_what_came_before_the_first_arrival_is_missing_at_the_beginning_of_a_stream() -> None:
+    tracker = _tracker()
+    tracker.arrived(2, 0.0)
+    assert tracker.ask(0, 0.02) == (0, 1)
+    assert tracker.take_loss_ratio() == pytest.approx(2 / 3)
+    late = _tracker()
+    late.arrived(500, 0.0)
+    assert late.ask(0, 0.02) == () and late.take_loss_ratio() == 0, "who joins in the middle misses nothing"
+
+
 def test_at_most_32_numbers_oldest_first() -> None:
     tracker = _tracker()
     tracker.arrived(0, 0.0)

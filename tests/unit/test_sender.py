@@ -195,6 +195,16 @@ def test_a_key_on_its_way_is_not_asked_for_again() -> None:
     assert keys[0] > crossing
 
 
+def test_a_receiver_that_holds_the_key_and_lost_what_follows_gets_another_at_once() -> None:
+    session = open_session(30_000)
+    session.step(frame(20))
+    session.on_feedback(Feedback(0, last_slot=20, refresh=True))
+    assert "key" in session.step(frame(21)).events
+    session.on_feedback(Feedback(1, last_slot=20, refresh=True))  # of before that key
+    assert "key" not in session.step(frame(22)).events
+    session.close()
+
+
 def test_the_same_frames_give_the_same_bytes() -> None:
     first, second = (record(range(20, 36), open_session()) for _ in range(2))
     assert [u.data for u in first.units] == [u.data for u in second.units]
