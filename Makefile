@@ -9,7 +9,7 @@ EXTRAS := live,radio,train,cluster,openvino,dev
 THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo live-demo test lint types bench clean
+.PHONY: help install demo live-demo test lint types fuzz bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ lint: install ## check style
 
 types: install ## check types of common, sender, channel and receiver
 	$(BIN)/mypy
+
+fuzz: install ## look for inputs that break a reader; make fuzz ARGS="--executions 10000000 --jobs 2"
+	$(THREADS) $(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: install ## measure the time of every stage on this machine
 	$(BIN)/semcast bench latency

@@ -158,14 +158,19 @@ def read_sgv(path: Path) -> Iterator[bytes]:
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
     with file:
-        magic = file.read(len(MAGIC))
-        if magic[:3] != MAGIC[:3]:
-            raise SourceError(f"{path} is not a .sgv file")
-        if magic != MAGIC:
-            raise SourceError(
-                f"{path} has another .sgv version than {BITSTREAM_VERSION}: use the release that wrote it"
-            )
-        yield from _records(file, path)
+        yield from read_units(file, path)
+
+
+def read_units(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """As `read_sgv`, of an open file. path : for messages"""
+    magic = file.read(len(MAGIC))
+    if magic[:3] != MAGIC[:3]:
+        raise SourceError(f"{path} is not a .sgv file")
+    if magic != MAGIC:
+        raise SourceError(
+            f"{path} has another .sgv version than {BITSTREAM_VERSION}: use the release that wrote it"
+        )
+    yield from _records(file, path)
 
 
 def _records(file: BinaryIO, path: Path) -> Iterator[bytes]:
