@@ -128,10 +128,10 @@ def decode(
 @app.command()
 @reported
 def info(
-    file: Annotated[Path, typer.Argument(metavar="FILE.sgv")],
+    file: Annotated[Path, typer.Argument(metavar="FILE")],
     json_only: Annotated[bool, typer.Option("--json", help="Print only the JSON document.")] = False,
 ) -> None:
-    """What is inside a .sgv file. Example: semcast info talk.sgv --json"""
+    """What is inside a .sgv file, or what a recording says of its pictures. Example: semcast info talk.sgv --json"""
     from benchmarks.files import describe_file
 
     describe_file(file, json_only)

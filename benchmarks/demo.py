@@ -51,6 +51,7 @@ from common.wire import StreamConfig
 from receiver.decoder.synth import UNCERTAINTY_PER_LEVEL
 from receiver.painter import open_painter
 from receiver.pipeline import ReceiverSession, Shown
+from receiver.provenance import PaintedTally
 from receiver.sinks import Ffv1Sink, Mp4Sink, SideBySideSink
 from sender.labels import LabelAnalyzer
 from sender.sources import VideoSource
@@ -121,16 +122,18 @@ def _run(
 ) -> tuple[Record, LinkResult, ReceiverSession, StageTimer, float]:
     stream = stream_of(source, config)
     record = Record()
-    args = (stream.frame_rate, stream.time_base, stream.colour)
+    tally = PaintedTally.of(config.receiver)
+    args = (stream.frame_rate, stream.time_base, stream.colour, tally.marking)
     with (
         Ffv1Sink(out / "received.mkv", *args) as received,
         Mp4Sink(out / "side_by_side.mp4", *args) as mp4,
-        SgvWriter(out / "link.sgv") as link_file,
+        SgvWriter(out / "link.sgv", tally.marking) as link_file,
         Progress(console=Console(stderr=True)) as bar,
     ):
         both, task = SideBySideSink(mp4), bar.add_task("link", total=source.frame_count)
 
         def on_shown(frame: Frame, shown: Shown, shown_s: float) -> None:
+            tally.add(shown)
             received.show(Frame(shown.frame.picture, frame.pts, frame.time_base, frame.slot, frame.colour))
             both.show_pair(frame, shown.frame, "source", shown.level)
             record.add(frame, shown, shown_s)

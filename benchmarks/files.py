@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, islice
@@ -18,25 +19,30 @@ from rich.table import Table
 from benchmarks.link import PROBE_FRAMES
 from common.clock import SystemClock
 from common.config import Config
-from common.container import MAGIC, SgvWriter, read_sgv
+from common.container import MAGIC, SgvWriter, is_sgv, read_sgv, unit_record
 from common.errors import BitstreamError, SourceError, UsageError
 from common.ports import Analyzer
+from common.provenance import Provenance, read_provenance
 from common.state import compose, picture_digest
 from common.types import Feedback, Frame, UnitKind
 from common.wire import (
     HEADER_BYTES,
     AnchorUnit,
     ConfigUnit,
+    NoteUnit,
     StreamConfig,
     is_group,
     is_key,
+    is_note,
     kind_of,
     parse_unit,
 )
 from receiver.chain import SceneDecoder
+from receiver.marking import read_video
 from receiver.overlay import OVERLAYS, overlaid
 from receiver.painter import open_painter
 from receiver.pipeline import ReceiverSession, Shown
+from receiver.provenance import PaintedTally
 from receiver.scenes import Scenes
 from receiver.sinks import Ffv1Sink
 from receiver.timeline import Timeline
@@ -100,12 +106,15 @@ def encoded(source: VideoSource, sender: SenderSession, writer: SgvWriter) -> It
 
 
 def encode_file(source_name: str, out: Path, config: Config, seconds: float | None = None) -> None:
-    """Encode a source to `out` and print what it took; the last line is JSON."""
+    """Encode a source to `out` and print what it took; the last line is JSON.
+
+    The file says that a receiver's pictures of it will partly be generated; the rate is without that.
+    """
     console = Console(stderr=True)
     base_digest, cuts, slots, last_s = 0, 0, 0, 0.0
     with (
         open_input(source_name, config, seconds) as source,
-        SgvWriter(out) as writer,
+        SgvWriter(out, Provenance) as writer,
         Progress(console=console) as bar,
     ):
         sender = open_sender(source, config, FILE)
@@ -121,9 +130,10 @@ def encode_file(source_name: str, out: Path, config: Config, seconds: float | No
         rate, size = source.frame_rate, (source.width, source.height)
         sender.close()
     duration_s = last_s + float(1 / rate)
+    stream_bytes = writer.bytes_written - writer.note_bytes
     document = {
         "file": out.name, "frames": slots, "width": size[0], "height": size[1], "fps": float(rate),
-        "bytes": writer.bytes_written, "kbps": round(writer.bytes_written * 8 / duration_s / 1e3, 3),
+        "bytes": writer.bytes_written, "kbps": round(stream_bytes * 8 / duration_s / 1e3, 3),
         "target_kbps": config.stream.bitrate_bps / 1e3, "cuts": cuts, "base_digest": f"{base_digest:08x}",
     }  # fmt: skip
     print(json.dumps(document))
@@ -144,13 +154,15 @@ def decode_file(path: Path, out: Path, config: Config, overlay: str = "none") ->
     if overlay not in OVERLAYS:
         raise UsageError(f"overlay {overlay!r} is not known: use one of {', '.join(OVERLAYS)}")
     session, stream, units = open_received(path, config)
-    sink = Ffv1Sink(out, stream.frame_rate, stream.time_base, stream.colour)
+    tally = PaintedTally.of(config.receiver)
+    sink = Ffv1Sink(out, stream.frame_rate, stream.time_base, stream.colour, tally.marking)
     levels: Counter[str] = Counter()
     digest, broken, timeline = 0, None, Timeline(stream)
     with sink:
         try:
             for shown in received(session, units):
                 levels[shown.level] += 1
+                tally.add(shown)
                 sink.show(replace(overlaid(shown, overlay), pts=timeline.place(shown.frame)))
                 if shown.scene is not None:
                     digest = zlib.crc32(picture_digest(shown.scene.base).to_bytes(4, "big"), digest)
@@ -167,8 +179,10 @@ def decode_file(path: Path, out: Path, config: Config, overlay: str = "none") ->
 
 
 def _decodable(path: Path) -> Iterator[bytes]:
-    """The units of a file; SourceError where the pictures are not among them."""
+    """The units of a file but for notes; SourceError where the pictures are not among them."""
     for unit in read_sgv(path):
+        if is_note(unit):
+            continue
         if len(unit) >= HEADER_BYTES and is_group(unit):
             raise SourceError(
                 f"{path} holds what an analog link sent as bits; its pictures crossed as symbols, which no file holds"
@@ -224,7 +238,14 @@ def _first_config(units: Iterator[bytes], path: Path) -> tuple[bytes, StreamConf
 
 
 def describe_file(path: Path, json_only: bool) -> None:
-    """Print what a `.sgv` file holds; the last line is JSON."""
+    """Print what a `.sgv` file holds, or what a video says of its pictures; the last line is JSON."""
+    if is_sgv(path):
+        _describe_stream(path, json_only)
+    else:
+        _print(path, read_video(path), json_only)
+
+
+def _describe_stream(path: Path, json_only: bool) -> None:
     decoder = SceneDecoder()
     layers: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
@@ -251,9 +272,7 @@ def describe_file(path: Path, json_only: bool) -> None:
     if decoder.config is None:
         raise broken or BitstreamError(f"{path} holds no stream configuration")
     document = _document(path, decoder, layers, kinds, keys, first_slot, digest)
-    if not json_only:
-        _print_table(document)
-    print(json.dumps(document))
+    _print(path, document, json_only)
     if broken is not None:
         raise broken
     _refuse_damage(path, decoder)
@@ -271,25 +290,41 @@ def _document(
     stream = decoder.config
     assert stream is not None
     frames = decoder.newest_slot + 1 - first_slot
-    size = path.stat().st_size
+    size, (provenance, note_bytes) = path.stat().st_size, _note_of(path)
     duration_s = float(Fraction(frames) / stream.frame_rate)
+    layers.update({"note": note_bytes} if note_bytes else {})
     layers.update({layer.name.lower(): count for layer, count in decoder.layers.items() if count})
     layers["container"] = size - sum(layers.values())
     return {
         "file": path.name, "version": MAGIC[3], "width": stream.width, "height": stream.height,
         "fps": float(stream.frame_rate), "frames": frames, "first_slot": first_slot,
         "duration_s": round(duration_s, 4), "bytes": size,
-        "kbps": round(size * 8 / duration_s / 1e3, 3) if frames else None,
+        "kbps": round((size - note_bytes) * 8 / duration_s / 1e3, 3) if frames else None,
         "units": dict(kinds), "bytes_by_layer": dict(layers),
         "anchors": decoder.counts["anchor"], "key_frames": list(keys), "base_digest": f"{digest:08x}",
         "colour": {"matrix": stream.colour.matrix, "full_range": stream.colour.full_range},
         "guide_codec": stream.guide_codec,
         "damaged_units": decoder.counts["damaged"], "seed": stream.seed, "session": stream.session,
+        "provenance": None if provenance is None else provenance.document(),
     }  # fmt: skip
 
 
-def _print_table(document: dict[str, object]) -> None:
-    table = Table(title=str(document["file"]), show_header=False)
-    for name, value in document.items():
-        table.add_row(name, json.dumps(value))
-    Console().print(table)
+def _note_of(path: Path) -> tuple[Provenance | None, int]:
+    """What the file says of its pictures, and the bytes that this takes."""
+    found, size = None, 0
+    with suppress(BitstreamError):
+        for data in read_sgv(path):
+            if is_note(data):
+                note = parse_unit(data, 0, 0)
+                assert isinstance(note, NoteUnit)
+                found, size = read_provenance(note.text), size + len(unit_record(data))
+    return found, size
+
+
+def _print(path: Path, document: Mapping[str, object], json_only: bool) -> None:
+    if not json_only:
+        table = Table(title=path.name, show_header=False)
+        for name, value in document.items():
+            table.add_row(name, json.dumps(value))
+        Console().print(table)
+    print(json.dumps(document))

@@ -34,6 +34,7 @@ from common.wire import ConfigUnit, kind_of, parse_unit
 from receiver.jitter import Playout
 from receiver.painter import open_painter
 from receiver.pipeline import ReceiverSession, Shown
+from receiver.provenance import PaintedTally
 from receiver.reassembly import Reassembler
 from receiver.sinks import BackgroundSink, Ffv1Sink
 from sender.pipeline import SenderSession
@@ -243,6 +244,7 @@ class ReceivingEnd:
     digests: dict[int, str] | None = None
     session: ReceiverSession | None = None
     sink: BackgroundSink | None = None
+    tally: PaintedTally = field(default_factory=lambda: PaintedTally(None))
     reassembler: Reassembler = field(default_factory=Reassembler)
     counts: Counter[str] = field(default_factory=Counter)
     levels: Counter[str] = field(default_factory=Counter)
@@ -312,7 +314,10 @@ class ReceivingEnd:
         self.session = ReceiverSession(settings, painter, self.clock)
         # Who joins late starts with the frame that follows, not with the stream's first.
         self.session.playout = Playout(settings.playout_delay_ms / 1e3, next_slot=unit.slot)
-        self.sink = BackgroundSink(Ffv1Sink(self.out, stream.frame_rate, stream.time_base, stream.colour))
+        self.tally = PaintedTally.of(settings)
+        self.sink = BackgroundSink(
+            Ffv1Sink(self.out, stream.frame_rate, stream.time_base, stream.colour, self.tally.marking)
+        )
 
     def _report(self, session: ReceiverSession, now_s: float) -> None:
         if now_s - self.reported_s < REPORT_S and not self.reassembler.ask_due(now_s):
@@ -327,6 +332,7 @@ class ReceivingEnd:
         """Record one picture; a concealed one has only a nominal time, which must not run into its neighbours'."""
         assert self.session is not None and self.sink is not None
         self.last_pts = max(shown.frame.pts, self.last_pts + 1)
+        self.tally.add(shown)
         self.sink.show(replace(shown.frame, pts=self.last_pts))
         self.levels[shown.level] += 1
         self.counts.update({"frames": 1, "concealed": int(shown.concealed), "late": int(shown.late)})

@@ -4,6 +4,7 @@
 
 A record is one unit, or a piece of an anchor: anchors trickle in between the frames, in a file just as on a link, so
 that every stretch of the file keeps to the rate. A piece starts with one byte, 1 for the last piece of its unit.
+The last record is a NOTE where the file says that its pictures are partly generated (`common.provenance`).
 """
 
 from __future__ import annotations
@@ -15,11 +16,19 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from common.errors import BitstreamError, SinkError, SourceError
+from common.provenance import Marking
 from common.types import EncodedUnit, UnitKind
-from common.wire import BITSTREAM_VERSION, MAX_UNIT_BYTES, Cursor, varint
+from common.wire import BITSTREAM_VERSION, MAX_UNIT_BYTES, Cursor, NoteUnit, pack_note, varint
 
 MAGIC = b"SGV" + bytes([BITSTREAM_VERSION])
 _SMALLEST_PIECE = 48
+
+
+def private_file(path: Path) -> BinaryIO:
+    """A new file that only its owner may read and write: it shows people. Raises OSError."""
+    path.touch(mode=0o600)
+    path.chmod(0o600)  # one that was there keeps its mode otherwise
+    return path.open("wb")
 
 
 def unit_record(unit: bytes) -> bytes:
@@ -61,19 +70,21 @@ class RecordJoiner:
 
 
 class SgvWriter:
-    """Writes a `.sgv` file; it bears its name only once it is complete.
+    """Writes a `.sgv` file; it bears its name only once it is complete, and only its owner may read it.
 
-    bytes_written : so far, header included
+    marking : what the file says of its pictures, at its end; None for nothing
+    bytes_written : so far, header included; note_bytes : of them, of the note, which is no part of the stream
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, marking: Marking | None = None) -> None:
         self._path, self._partial = path, path.with_name(path.name + ".partial")
-        self.bytes_written = 0
+        self._marking = marking
+        self.bytes_written = self.note_bytes = 0
         self._anchors: list[EncodedUnit] = []
         self._sent = 0
         self._room = 0.0
         try:
-            self._file: BinaryIO = self._partial.open("wb")
+            self._file = private_file(self._partial)
         except OSError as error:
             raise SinkError(
                 f"cannot write {path}: {error.strerror}; choose another place with room"
@@ -114,6 +125,12 @@ class SgvWriter:
                 self._sent = 0
         return tuple(complete)
 
+    def _note(self) -> None:
+        if self._marking is not None and not self._file.closed:
+            record = unit_record(pack_note(NoteUnit(self._marking().text().encode("ascii"))).data)
+            self._put(record)
+            self.note_bytes = len(record)
+
     def _put(self, data: bytes) -> None:
         try:
             self._file.write(data)
@@ -125,6 +142,7 @@ class SgvWriter:
 
     def close(self) -> None:
         """Finish the file and give it its name."""
+        self._note()
         try:
             self._file.close()
             self._partial.replace(self._path)
@@ -148,16 +166,25 @@ class SgvWriter:
             self.abandon()
 
 
+def is_sgv(path: Path) -> bool:
+    """Whether a file begins like a `.sgv` file of some version. Raises SourceError when it cannot be read."""
+    with _opened(path) as file:
+        return file.read(3) == MAGIC[:3]
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}") from error
+
+
 def read_sgv(path: Path) -> Iterator[bytes]:
     """The units of a file, in order; anchors appear where they became complete.
 
     Raises SourceError when the file cannot be read or is no `.sgv`, BitstreamError where it is cut short or damaged.
     """
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}") from error
-    with file:
+    with _opened(path) as file:
         yield from read_units(file, path)
 
 

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from common.errors import SinkError, WeightsError
+from common.provenance import WeightsId
 
 ASSETS = Path(__file__).parent / "assets"
 SUFFIX = ".safetensors"
@@ -91,6 +92,15 @@ def load_weights(name_or_path: str, family: str | None = None, assets: Path = AS
     if asset and (path.stat().st_size, digest) != (asset.bytes, asset.sha256):
         raise WeightsError(f"weights file {path} is damaged (size or hash differs): {_remedy(asset)}")
     return _read(path, family, digest, asset)
+
+
+def weights_id(name_or_path: str, assets: Path = ASSETS) -> WeightsId:
+    """Which weights `load_weights` would load, without loading them. Raises WeightsError as it does."""
+    asset = shipped(assets).get(name_or_path)
+    if asset is not None:
+        return WeightsId(name=asset.name, sha256=asset.sha256)
+    path = Path(name_or_path)
+    return WeightsId(name=path.stem[:64], sha256=_sha256(path))
 
 
 def save_weights(

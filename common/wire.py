@@ -11,6 +11,7 @@ the sender built on. At 24 kbit/s a frame has 100 bytes, and a digest and a chec
 A FRAME carries, each only if its flag is set: extension byte and its fields, motion, labels (both with a length), and
 the guide as the rest. Numbers are big endian; lengths are LEB128 varints, each bounded before anything is sized by it.
 A GROUP goes with the symbols of an analog link and builds on nothing; it is a RESIDUAL with a flag that others lack.
+So is a NOTE, with another flag: it says something about a file, at its end, and has no meaning on a link.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ HEADER_BYTES, DISPOSABLE_HEADER_BYTES = 6, 4
 _KEY, _DISPOSABLE, _MOTION, _LABELS, _EXTENDED, _GUIDE = 32, 16, 8, 4, 2, 1
 _GROUP, _GROUP_SCENE, _GROUP_PTS = 1, 2, 4
 _GROUP_SCALE = 3  # the scale's place in the flags
+_NOTE = 32
 _EXT_PTS, _EXT_MARK, _EXT_ACTIVATE, _EXT_QUALITY, _EXT_DROP_ANCHOR = 1, 2, 4, 8, 16
 _CONFIG_MAGIC = b"SV"
 _CODECS: tuple[GuideCodec, ...] = (
@@ -159,7 +161,14 @@ class ConfigUnit:
     slot: int
 
 
-Unit = FrameUnit | AnchorUnit | ResidualUnit | GroupUnit | ConfigUnit
+@dataclass(frozen=True, slots=True)
+class NoteUnit:
+    """A parsed NOTE: what a file says of itself (`common.provenance`)."""
+
+    text: bytes
+
+
+Unit = FrameUnit | AnchorUnit | ResidualUnit | GroupUnit | ConfigUnit | NoteUnit
 
 
 # --- small parts --------------------------------------------------------------------------------------------------
@@ -257,6 +266,10 @@ def is_disposable(data: bytes) -> bool:
 
 def is_group(data: bytes) -> bool:
     return kind_of(data) is UnitKind.RESIDUAL and bool(data[0] & _GROUP)
+
+
+def is_note(data: bytes) -> bool:
+    return kind_of(data) is UnitKind.RESIDUAL and data[0] & (_NOTE | _GROUP) == _NOTE
 
 
 # --- FRAME --------------------------------------------------------------------------------------------------------
@@ -366,6 +379,12 @@ def pack_group(group: GroupUnit) -> EncodedUnit:
     return EncodedUnit(UnitKind.RESIDUAL, group.slot, data, key=True, protect=True, layer_bytes=layers)
 
 
+def pack_note(note: NoteUnit) -> EncodedUnit:
+    """A note belongs to no frame, and builds on nothing."""
+    data = _seal(UnitKind.RESIDUAL, _NOTE, 0, note.text, 0)
+    return EncodedUnit(UnitKind.RESIDUAL, 0, data, layer_bytes=((Layer.OVERHEAD, len(data)),))
+
+
 def pack_config(config: StreamConfig, slot: int) -> EncodedUnit:
     format_ = (config.colour.matrix == "bt601") | config.colour.full_range << 1
     format_ |= _CODECS.index(config.guide_codec) << 2
@@ -424,10 +443,12 @@ def _parse_group(data: bytes, slot: int) -> GroupUnit:
 def parse_unit(data: bytes, slot: int, base_digest: int) -> Unit:
     """Parse a unit that is known to be for `slot` and to build on `base_digest`.
 
-    For CONFIG and ANCHOR both are taken from the unit itself; a GROUP builds on 0. Raises BitstreamError when the
-    check fails or a field is out of range.
+    For CONFIG and ANCHOR both are taken from the unit itself; a GROUP builds on 0, a NOTE is always for 0 as well.
+    Raises BitstreamError when the check fails or a field is out of range.
     """
     kind = kind_of(data)
+    if is_note(data):
+        slot, base_digest = 0, 0
     if kind is UnitKind.CONFIG or kind is UnitKind.ANCHOR:
         unit = _parse_config(data) if kind is UnitKind.CONFIG else _parse_anchor(data)
         slot, base_digest = unit.slot, 0
@@ -438,5 +459,7 @@ def parse_unit(data: bytes, slot: int, base_digest: int) -> Unit:
     if kind is UnitKind.FRAME:
         return _parse_frame(data, slot)
     if kind is UnitKind.RESIDUAL:
+        if is_note(data):
+            return NoteUnit(data[HEADER_BYTES:])
         return _parse_group(data, slot) if is_group(data) else ResidualUnit(slot, data[HEADER_BYTES:])
     return unit

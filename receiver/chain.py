@@ -33,7 +33,9 @@ from common.wire import (
     StreamConfig,
     builds_on,
     is_disposable,
+    is_group,
     is_key,
+    is_note,
     kind_of,
     layers_of,
     parse_unit,
@@ -88,6 +90,8 @@ class SceneDecoder:
             self.counts["before configuration"] += 1
         elif kind is UnitKind.ANCHOR:
             self._take_anchor(parse_unit(data, 0, 0))
+        elif is_group(data) or is_note(data):
+            self.counts["not for this link"] += 1
         else:
             slot = slot_near(data, self._expected_slot(now_s))
             store = self._waiting if kind is UnitKind.FRAME else self._residuals

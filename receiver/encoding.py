@@ -53,7 +53,7 @@ class VideoEncoder:
     """Frames in, a container out. Raises SinkError, in one line, for whatever the system refuses.
 
     target : path, URL or device that libav opens, or something to write the bytes to
-    name : how messages call it; remark : what they end with
+    name : how messages call it; remark : what they end with; comment : goes into the container
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class VideoEncoder:
         time_base: Fraction,
         colour: Colour,
         remark: str = "",
+        comment: str = "",
     ) -> None:
         import av
 
@@ -79,6 +80,8 @@ class VideoEncoder:
             )
         except (av.FFmpegError, OSError) as error:
             raise self._refused(error) from error
+        if comment:
+            self._container.metadata["comment"] = comment
         stream = self._container.add_stream(encoding.codec, frame_rate, dict(encoding.options))
         self._stream = cast("VideoStream", stream)
 

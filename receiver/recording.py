@@ -15,6 +15,7 @@ from pathlib import Path
 
 from common.container import SgvWriter
 from common.errors import BitstreamError, SinkError
+from common.provenance import WeightsId
 from common.state import initial_state
 from common.types import EncodedUnit, UnitKind
 from common.wire import (
@@ -23,12 +24,14 @@ from common.wire import (
     StreamConfig,
     builds_on,
     is_key,
+    is_note,
     kind_of,
     pack_config,
     parse_unit,
     slot_near,
 )
 from receiver.pipeline import Shown
+from receiver.provenance import PaintedTally
 from receiver.sinks import BackgroundSink, Mp4Sink
 from receiver.timeline import Timeline
 
@@ -40,17 +43,18 @@ which is more than a minute."""
 class Recorder:
     """One recording of one stream, until another stream begins. To be called by one thread at a time.
 
+    model : the weights that may paint, which the files name; None where none is loaded
     files : names of the recording's files; where there are files of that name, NAME-2 and so on
     Raises SinkError where nothing can be written. Whatever raises SinkError later has given the recording up: what was
     written stays under partial names.
     """
 
-    def __init__(self, folder: Path, name: str, stream: StreamConfig) -> None:
+    def __init__(self, folder: Path, name: str, stream: StreamConfig, model: WeightsId | None = None) -> None:
         _make(folder)
         stem = _free_stem(folder, name)
         self.files = f"{stem}.sgv", f"{stem}.mp4"
         self._sgv_path, self._mp4_path = (folder / file for file in self.files)
-        self._stream = stream
+        self._stream, self._tally = stream, PaintedTally(model)
         self._start_digest = initial_state(stream).digest
         self._timeline = Timeline(stream)
         self._near_slot, self._told = 0, False
@@ -69,6 +73,8 @@ class Recorder:
         if not self._listening:
             return
         try:
+            if is_note(data):  # the sender does not speak for this file
+                return
             kind = kind_of(data)
             parsed = parse_unit(data, 0, 0) if kind in (UnitKind.CONFIG, UnitKind.ANCHOR) else None
         except BitstreamError:
@@ -94,9 +100,11 @@ class Recorder:
         with self._giving_up():
             if self._mp4 is None:
                 stream = self._stream
-                self._mp4 = BackgroundSink(
-                    Mp4Sink(self._mp4_path, stream.frame_rate, stream.time_base, stream.colour)
+                sink = Mp4Sink(
+                    self._mp4_path, stream.frame_rate, stream.time_base, stream.colour, self._tally.marking
                 )
+                self._mp4 = BackgroundSink(sink)
+            self._tally.add(shown)
             self._mp4.show(replace(shown.frame, pts=self._timeline.place(shown.frame)))
 
     def close(self) -> tuple[str, ...]:
@@ -144,7 +152,7 @@ class Recorder:
         slot = self._slot_of_key(data) if is_key(data) else None
         if slot is not None:
             if self._sgv is None:
-                self._sgv, self._first_slot = SgvWriter(self._sgv_path), slot
+                self._sgv, self._first_slot = SgvWriter(self._sgv_path, self._tally.marking), slot
             # In a file no clock tells which of the numbers modulo 256 is meant; after an outage this does.
             self._write(UnitKind.CONFIG, pack_config(self._stream, slot).data)
             self._near_slot, self._told = slot, True

@@ -2,7 +2,8 @@
 
 Recordings are written as `NAME.partial.EXT` beside their final name and renamed when they are complete, so
 a whole-looking file is whole. An interrupted recording stays under the partial name; both containers are
-written such that it plays up to where it was cut.
+written such that it plays up to where it was cut. Only their owner may read them: they show people. Where there is a
+marking, the comment in the file is its JSON (common/provenance.py).
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from typing import Self
 import numpy as np
 
 from common.colour import resize
+from common.container import private_file
 from common.errors import SinkError
+from common.provenance import Marking
 from common.types import Colour, Frame, Picture, Plane
 from receiver.encoding import Encoding, VideoEncoder
+from receiver.marking import padded, restate
 
 CAPTION_HEIGHT = 24
 """Of the strip above each picture of a pair, pixels."""
@@ -29,14 +33,22 @@ class _Recording:
     """One video file under its partial name until it is complete. Raises SinkError, in one line."""
 
     def __init__(
-        self, path: Path, encoding: Encoding, frame_rate: Fraction, time_base: Fraction, colour: Colour
+        self,
+        path: Path,
+        encoding: Encoding,
+        frame_rate: Fraction,
+        time_base: Fraction,
+        colour: Colour,
+        marking: Marking | None,
     ) -> None:
         self.path = path
         self.partial_path = path.with_name(f"{path.stem}.partial{path.suffix}")
         _check_writable(path, self.partial_path)
         remark = f"; the part so far is in {self.partial_path}"
+        self._marking = marking
+        self._comment = padded(marking()) if marking else ""
         self._encoder = VideoEncoder(
-            str(self.partial_path), str(path), encoding, frame_rate, time_base, colour, remark
+            str(self.partial_path), str(path), encoding, frame_rate, time_base, colour, remark, self._comment
         )
 
     def write(self, frame: Frame) -> None:
@@ -52,6 +64,8 @@ class _Recording:
             self.partial_path.unlink(missing_ok=True)
             raise SinkError(f"{self.path}: there was no picture to write, so no file was made")
         try:
+            if self._marking is not None:
+                restate(self.partial_path, self._comment, padded(self._marking()))
             self.partial_path.replace(self.path)
         except OSError as error:
             raise SinkError(
@@ -68,7 +82,7 @@ def _check_writable(path: Path, partial_path: Path) -> None:
     if path.is_dir():
         raise SinkError(f"{path}: is a folder; name a file")
     try:
-        partial_path.open("wb").close()
+        private_file(partial_path).close()  # libav keeps its mode
     except OSError as error:
         raise SinkError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 
@@ -118,32 +132,47 @@ class Ffv1Sink(_FileSink):
     kept exactly beside it, and the frames are all there, one per frame shown.
 
     frame_rate : nominal; time_base : unit of the frames' pts, seconds; colour : written into the file
+    marking : what the file says of its pictures, None for nothing
     Raises SinkError when the file cannot be written.
     """
 
-    def __init__(self, path: Path, frame_rate: Fraction, time_base: Fraction, colour: Colour) -> None:
+    def __init__(
+        self,
+        path: Path,
+        frame_rate: Fraction,
+        time_base: Fraction,
+        colour: Colour,
+        marking: Marking | None = None,
+    ) -> None:
         options = {"level": "3", "slices": "4", "slicecrc": "1", "g": "1"}
         # Clusters of at most a second reach the disk early, so a cut recording loses little.
         encoding = Encoding("matroska", "ffv1", options, {"cluster_time_limit": "1000"})
-        super().__init__(_Recording(path, encoding, frame_rate, time_base, colour))
+        super().__init__(_Recording(path, encoding, frame_rate, time_base, colour, marking))
 
 
 class Mp4Sink(_FileSink):
     """H.264 in MP4, for people to watch. Lossy; x264 comes inside PyAV's wheel and is GPL.
 
     codec : libav encoder name, to be chosen openly where libx264 is missing (`libopenh264`, `mpeg4`)
+    marking : what the file says of its pictures, None for nothing
     Raises CodecError when PyAV lacks the encoder and SinkError when the file cannot be written.
     """
 
     def __init__(
-        self, path: Path, frame_rate: Fraction, time_base: Fraction, colour: Colour, codec: str = "libx264"
+        self,
+        path: Path,
+        frame_rate: Fraction,
+        time_base: Fraction,
+        colour: Colour,
+        marking: Marking | None = None,
+        codec: str = "libx264",
     ) -> None:
         options = {"preset": "veryfast", "crf": "18", "g": "48"} if codec == "libx264" else {"qscale": "2"}
         # Fragments of at most 48 frames while recording (playable when cut), one ordinary index at the end.
         # Times are as given; otherwise all would be later by what the encoder reorders.
         flags = "hybrid_fragmented+frag_keyframe+negative_cts_offsets"
         encoding = Encoding("mp4", codec, options, {"movflags": flags})
-        super().__init__(_Recording(path, encoding, frame_rate, time_base, colour))
+        super().__init__(_Recording(path, encoding, frame_rate, time_base, colour, marking))
 
 
 class BackgroundSink:

@@ -65,6 +65,7 @@ LIBRARIES = {
             "sender/readers.py",
             "sender/planes.py",
             "receiver/encoding.py",
+            "receiver/marking.py",
             "benchmarks/peers.py",
             "training/clips.py",
         ),

@@ -31,6 +31,7 @@ from common.types import Datagram, UnitKind
 from common.wire import ConfigUnit, kind_of, parse_unit
 from receiver.outputs import open_output
 from receiver.pipeline import ReceiverSession, Shown
+from receiver.provenance import model_of
 from receiver.reassembly import Reassembler
 from receiver.recording import Recorder
 from receiver.web.messages import Control, PageStats
@@ -302,7 +303,8 @@ class LiveReceiver:
             raise UsageError("nothing is coming yet: record once there is a picture")
         self.recordings += 1
         name = f"recording-{self.stream.config.session:05d}-{self.recordings}"
-        self.stream.recorder = Recorder(self.folder, name, self.stream.config)
+        model = model_of(self.config.receiver)
+        self.stream.recorder = Recorder(self.folder, name, self.stream.config, model)
         self.stream.session.refresh_due = True
         return self.stream.recorder.files
 

@@ -19,12 +19,25 @@ from channel.webrtc.signaller import Signal
 from common.av1_headers import HeaderContext, begin, expand
 from common.container import MAGIC, piece_record, read_sgv, unit_record
 from common.datagram import pack_feedback
+from common.provenance import STATEMENT, Provenance, UncertaintySummary, WeightsId
 from common.residual import encode_residual
 from common.semantics import default_tables, encode_labels
 from common.softcast import encode_group
 from common.state import initial_state
 from common.types import EncodedUnit, Feedback, Picture, UnitKind
-from common.wire import FrameUnit, GroupUnit, is_key, kind_of, pack_group, parse_unit, slot_near
+from common.wire import (
+    FrameUnit,
+    GroupUnit,
+    NoteUnit,
+    ResidualUnit,
+    is_key,
+    kind_of,
+    pack_group,
+    pack_note,
+    pack_residual,
+    parse_unit,
+    slot_near,
+)
 from receiver.chain import SceneDecoder
 from tests.fuzz.sealing import joined
 from tests.fuzz.targets import GOLDEN, token_of
@@ -58,9 +71,14 @@ def seeds() -> dict[str, list[bytes]]:
     datagrams = _datagrams(picked)
     reports = _reports()
     return {
-        "wire": [*picked, *others[:3], *(unit.data for unit in analog)],
+        "wire": [*picked, *others[:3], *(unit.data for unit in analog), pack_note(NoteUnit(b"{}")).data],
         "container": [MAGIC + b"".join(map(unit_record, picked[:3])) + piece_record(b"piece", True)],
-        "chain": [joined(frames[2:6]), joined(frames[30:33]), joined([others[0], *frames[1:3]])],
+        "chain": [
+            joined([_residual_unit()]),
+            joined(frames[2:6]),
+            joined(frames[30:33]),
+            joined([others[0], *frames[1:3]]),
+        ],
         "analog": [joined([unit.data for unit in analog])],
         "layers": _payloads(),
         "av1_headers": _headers(),
@@ -73,10 +91,15 @@ def seeds() -> dict[str, list[bytes]]:
         "signalling": _said(),
         "tokens": [token_of().encode()],
         "page": [text.encode() for text in _PAGE],
+        "provenance": [Provenance(software="semcast").text().encode(), _PROVENANCE.text().encode()],
         "control": [joined([b'{"bitrate_bps": 48000}', b'{"type": "renew", "session": 3}', b"\x10datagram"])],
     }
 
 
+_PROVENANCE = Provenance(
+    software="semcast 0.1.0", model=WeightsId(name="tiny", sha256="0" * 64), pictures=90, generated_pictures=88,
+    uncertainty=UncertaintySummary(mean=3.5, p95=9.25), statement=STATEMENT,
+)  # fmt: skip
 _PAGE = (
     '{"type": "drawn", "number": 17}',
     '{"type": "look", "visible": false}',
@@ -102,14 +125,21 @@ def _analog_units() -> list[EncodedUnit]:
     ]
 
 
+def _residual() -> bytes:
+    generator = np.random.default_rng(2)
+    wanted = tuple(generator.integers(-40, 40, (s, s)).astype(np.int16) for s in (128, 64, 64))
+    return encode_residual(wanted, np.eye(8, dtype=bool) & (np.arange(8) < 2), 36)
+
+
+def _residual_unit() -> bytes:
+    return pack_residual(ResidualUnit(0, _residual()), 0).data
+
+
 def _payloads() -> list[bytes]:
     frames = list(golden_frames())
     found = [payload for frame in frames for payload in (frame.motion, frame.labels) if payload]
-    generator = np.random.default_rng(2)
-    wanted = tuple(generator.integers(-40, 40, (s, s)).astype(np.int16) for s in (128, 64, 64))
-    residual = encode_residual(wanted, np.eye(8, dtype=bool) & (np.arange(8) < 2), 36)
     spots = encode_labels(np.eye(8, dtype=np.uint8) * 15, np.zeros((8, 8), np.uint8), default_tables())[0]
-    return [*found[:6], residual, spots, _analog_units()[0].data[6:]]
+    return [*found[:6], _residual(), spots, _analog_units()[0].data[6:]]
 
 
 def _headers() -> list[bytes]:

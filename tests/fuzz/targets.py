@@ -42,6 +42,7 @@ from common.datagram import (
 )
 from common.entropy import RangeReader
 from common.errors import BitstreamError, SourceError, UsageError
+from common.provenance import read_provenance
 from common.residual import decode_residual
 from common.short_code import ShortReader
 from common.softcast_metadata import parse_metadata
@@ -53,6 +54,7 @@ from common.wire import (
     ConfigUnit,
     FrameUnit,
     GroupUnit,
+    NoteUnit,
     ResidualUnit,
     Unit,
     is_disposable,
@@ -63,6 +65,7 @@ from common.wire import (
     pack_config,
     pack_frame,
     pack_group,
+    pack_note,
     pack_residual,
     parse_unit,
     slot_near,
@@ -116,6 +119,8 @@ def _packed(unit: Unit) -> EncodedUnit:
             return pack_group(unit)
         case ConfigUnit():
             return pack_config(unit.config, unit.slot)
+        case NoteUnit():
+            return pack_note(unit)
 
 
 def container(data: bytes) -> None:
@@ -149,13 +154,14 @@ def chain(data: bytes) -> None:
     now_s = 0.0
     for message in split(data)[:8]:
         state = decoder.state
-        slot = decoder.newest_slot + 1
-        digest = 0 if state is None else state.digest
-        now_s += 0.04
-        decoder.push(sealed_unit(message, slot, digest), now_s)
-        if decoder.state is None:
+        if state is None:
             break
-        decoder.compose(decoder.state)
+        slot = state.slot + (not message or message[0] >> 6 != UnitKind.RESIDUAL)
+        named = message[:1] + bytes([slot & 0xFF]) + message[2:]
+        now_s += 0.04
+        decoder.push(sealed_unit(named, slot, state.digest), now_s)
+        if decoder.state is not None:
+            decoder.compose(decoder.state)
         decoder.stalled_for_s(now_s)
 
 
@@ -373,6 +379,13 @@ def page(data: bytes) -> None:
                     assert value in choices or 0.0 <= float(value) <= 10.0
 
 
+def provenance(data: bytes) -> None:
+    """What a file says of its pictures."""
+    for text in (data, _whole(data)):
+        found = read_provenance(text)
+        assert found is None or read_provenance(found.text()) == found
+
+
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
@@ -402,7 +415,7 @@ class Target:
 
     one: Callable[[bytes], None]
     max_bytes: int
-    share: int = 100
+    share: int = 1000
 
     @property
     def name(self) -> str:
@@ -416,17 +429,18 @@ TARGETS = {
         Target(container, 2048),
         Target(datagram, 1200),
         Target(feedback, 256),
-        Target(av1_headers, 192),
         Target(codec_headers, 256),
         Target(short_code, 128),
         Target(signalling, 1024),
         Target(tokens, 512),
         Target(page, 256),
-        Target(control, 1024),
-        Target(layers, 512, share=20),
-        Target(reassembly, 8192, share=20),
-        Target(sending, 1024, share=20),
-        Target(chain, 2048, share=2),
-        Target(analog, 1024, share=2),
+        Target(provenance, 1024),
+        Target(control, 1024, share=300),
+        Target(reassembly, 8192, share=100),
+        Target(av1_headers, 192, share=50),
+        Target(layers, 512, share=50),
+        Target(sending, 1024, share=50),
+        Target(chain, 2048, share=5),
+        Target(analog, 1024, share=5),
     )
 }

@@ -45,7 +45,7 @@ def test_the_corpus_and_what_was_found_before(path: Path) -> None:
 def test_mutations_and_any_bytes(name: str) -> None:
     target = TARGETS[name]
 
-    @settings(max_examples=50 if target.share > 2 else 8)
+    @settings(max_examples=8 if name in SLOW else 50)
     @given(st.binary(max_size=64) | mutated(name))
     def survives(data: bytes) -> None:
         target.one(data)

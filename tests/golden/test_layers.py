@@ -21,11 +21,13 @@ from common.types import Colour
 from common.wire import (
     AnchorUnit,
     FrameUnit,
+    NoteUnit,
     ResidualUnit,
     StreamConfig,
     pack_anchor,
     pack_config,
     pack_frame,
+    pack_note,
     pack_residual,
     parse_unit,
 )
@@ -113,6 +115,7 @@ def test_units() -> None:
         pack_frame(KEY, BASE_DIGEST).data: "630379ae70950208a16775696465",
         pack_anchor(ANCHOR).data: "8004fe181444072a00000104616e63686f72",
         pack_residual(RESIDUAL, BASE_DIGEST).data: "c005ffabeb71726573696475616c",
+        pack_note(NoteUnit(b"note")).data: "e0001b3756fc6e6f7465",
     }
     for data, expected in units.items():
         assert data.hex() == expected

@@ -21,7 +21,7 @@ from common.container import read_sgv
 from common.errors import SinkError
 from common.state import compose, picture_digest
 from common.types import EncodedUnit, UnitKind
-from common.wire import AnchorUnit, ConfigUnit, is_key, kind_of, pack_config, parse_unit
+from common.wire import AnchorUnit, ConfigUnit, is_key, is_note, kind_of, pack_config, parse_unit
 from receiver.painter import BasePainter
 from receiver.pipeline import ReceiverSession, Shown
 from receiver.recording import Recorder
@@ -208,7 +208,8 @@ def test_another_stream_ends_it(story: Recording, tmp_path: Path) -> None:
     for unit in story.units[6:]:
         recorder.unit(unit.data)
     assert recorder.close() == ("take.sgv",)
-    frames = [u for u in read_sgv(tmp_path / "take.sgv") if kind_of(u) is not UnitKind.CONFIG]
+    units = [u for u in read_sgv(tmp_path / "take.sgv") if not is_note(u)]
+    frames = [u for u in units if kind_of(u) is not UnitKind.CONFIG]
     assert frames == [u.data for u in story.units[:6] if u.kind is not UnitKind.CONFIG]
 
 
