@@ -9,7 +9,7 @@ EXTRAS := live,radio,train,cluster,openvino,dev
 THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo live-demo test lint types fuzz bench clean
+.PHONY: help install demo live-demo test lint types fuzz audit bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,19 @@ types: install ## check types of common, sender, channel and receiver
 
 fuzz: install ## look for inputs that break a reader; make fuzz ARGS="--executions 10000000 --jobs 2"
 	$(THREADS) $(BIN)/python -m tests.fuzz $(ARGS)
+
+# pip-audit has an environment of its own: what it needs must not change what is tested. It asks PyPI about each pin.
+AUDIT := build/audit
+ADVISORIES := https://pypi.org/pypi/pip/json
+PIP_AUDIT := pip-audit==2.10.1
+
+audit: ## look the pinned packages up in the database of known vulnerabilities; needs the network
+	@"$(PYTHON)" -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=10).close()' "$(ADVISORIES)" 2>/dev/null \
+	    || { echo "not audited: no answer from $(ADVISORIES); run this where there is a network, or see the audit workflow" >&2; exit 1; }
+	"$(PYTHON)" -m venv "$(AUDIT)"
+	"$(AUDIT)/bin/pip" install --quiet --disable-pip-version-check "$(PIP_AUDIT)"
+	grep '==' constraints.txt > "$(AUDIT)/pins.txt"
+	"$(AUDIT)/bin/pip-audit" --strict --disable-pip --no-deps --requirement "$(AUDIT)/pins.txt"
 
 bench: install ## measure the time of every stage on this machine
 	$(BIN)/semcast bench latency

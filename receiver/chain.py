@@ -44,8 +44,16 @@ from common.wire import (
 from receiver.scenes import newest_until
 
 _MAX_WAITING = 96  # frames that wait for a predecessor: three seconds
-_MAX_KEPT = 96  # states kept for display
+_MAX_KEPT, _LEAST_KEPT = 96, 8  # states kept for display
+_MAX_KEPT_BYTES = 1 << 28
+"""Of their guides: a hundred bytes of AV1 can be a picture of 4096x4096 samples."""
 _MAX_ANCHORS = 4
+
+
+def kept_states(config: StreamConfig, scale: int) -> int:
+    """How many states with a guide at `scale` are kept for display."""
+    width, height = guide_size(config, scale)
+    return max(_LEAST_KEPT, min(_MAX_KEPT, _MAX_KEPT_BYTES // (width * height * 3 // 2)))
 
 
 class SceneDecoder:
@@ -176,7 +184,7 @@ class SceneDecoder:
             self.state = state
         self._scenes[slot] = state
         self._newest = max(self._newest, (slot, now_s))  # only now is the number proven
-        while len(self._scenes) > _MAX_KEPT:
+        while len(self._scenes) > kept_states(self.config, state.scale):
             self._scenes.popitem(last=False)
         self.counts["frame"] += 1
         self.layers.update(dict(layers_of(unit, len(data))))

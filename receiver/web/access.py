@@ -34,6 +34,14 @@ def _is_address(host: str) -> bool:
     return True
 
 
+def _place_of(origin: str) -> str | None:
+    """Host and port of an origin, None where it is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """host : that the page is bound to; token : that the URL must carry, "" for none"""
@@ -53,9 +61,9 @@ class Access:
         """
         if not self._is_ours(host_header):
             return "This page does not go by that name: open the address that the receiver printed."
-        if origin is not None and urlsplit(origin).netloc.lower() != host_header.lower():
+        if origin is not None and _place_of(origin) != host_header.lower():
             return "Another site may not open this page's connection."
-        if self.token and not hmac.compare_digest(token.encode(), self.token.encode()):
+        if self.token and not hmac.compare_digest(token.encode("utf-8", "replace"), self.token.encode()):
             return "The address lacks its token: open the whole address that the receiver printed."
         return None
 

@@ -56,6 +56,7 @@ def fuzz(name: str, executions: int, seed: int, out: Path, bar: Progress) -> Res
         assert process.stdout is not None
         for line in process.stdout:
             figures = json.loads(line) if line.startswith("{") else figures
+            (folder / "figures.json").write_text(json.dumps(figures) + "\n", encoding="utf-8")
             bar.update(task, completed=int(figures["done"]))
         process.wait()
     fault = figures.get("fault")

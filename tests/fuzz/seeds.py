@@ -91,11 +91,13 @@ def seeds() -> dict[str, list[bytes]]:
         "signalling": _said(),
         "tokens": [token_of().encode()],
         "page": [text.encode() for text in _PAGE],
+        "access": [joined(_ASKED)],
         "provenance": [Provenance(software="semcast").text().encode(), _PROVENANCE.text().encode()],
         "control": [joined([b'{"bitrate_bps": 48000}', b'{"type": "renew", "session": 3}', b"\x10datagram"])],
     }
 
 
+_ASKED = [b"192.0.2.7:8080", b"http://192.0.2.7:8080", b"the token", b"198.51.100.1, [2001:db8::1]:80"]
 _PROVENANCE = Provenance(
     software="semcast 0.1.0", model=WeightsId(name="tiny", sha256="0" * 64), pictures=90, generated_pictures=88,
     uncertainty=UncertaintySummary(mean=3.5, p95=9.25), statement=STATEMENT,

@@ -18,7 +18,8 @@ import numpy as np
 
 from channel.bandwidth import BandwidthEstimator, BandwidthSettings
 from channel.packetise import Packetiser, PacketiserConfig
-from channel.signalling.limits import Limits
+from channel.signalling.admission import forwarded_for
+from channel.signalling.limits import Limits, network_of
 from channel.signalling.messages import parse_heard, parse_said
 from channel.signalling.refusals import Reason, RefusedError
 from channel.signalling.rooms import Member, Rooms
@@ -73,6 +74,7 @@ from common.wire import (
 from receiver.analog import AnalogDecoder
 from receiver.chain import SceneDecoder
 from receiver.reassembly import Reassembler
+from receiver.web.access import Access
 from receiver.web.messages import Control, SetControl, parse_browser_message
 from tests.fuzz.sealing import sealed_datagram, sealed_metadata, sealed_unit, split
 
@@ -386,6 +388,18 @@ def provenance(data: bytes) -> None:
         assert found is None or read_provenance(found.text()) == found
 
 
+def access(data: bytes) -> None:
+    """Headers and queries: nobody comes in without the token."""
+    parts = [part.decode("utf-8", "surrogateescape") for part in split(data)]
+    host, origin, token, forwarded = [*parts, "", "", "", ""][:4]
+    page_access = Access("0.0.0.0", "the token")
+    for asked in (host, "192.0.2.7:8080"):
+        for named in (None, origin):
+            refused = page_access.refusal(asked, named, token)
+            assert refused is not None or token == "the token"
+    network_of(forwarded_for([forwarded]))
+
+
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
@@ -435,6 +449,7 @@ TARGETS = {
         Target(tokens, 512),
         Target(page, 256),
         Target(provenance, 1024),
+        Target(access, 256),
         Target(control, 1024, share=300),
         Target(reassembly, 8192, share=100),
         Target(av1_headers, 192, share=50),

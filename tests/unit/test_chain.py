@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from common.state import base_of, compose, initial_state, picture_digest
 from common.types import EncodedUnit, UnitKind
 from common.wire import FrameUnit, is_key, pack_config, pack_frame, pack_residual, parse_unit
-from receiver.chain import SceneDecoder
+from receiver.chain import SceneDecoder, kept_states
 from tests.small_stream import STREAM, Recording, open_session, record
 
 FIRST, LAST, REFRESH = 20, 99, 60
@@ -283,3 +283,11 @@ def test_only_the_story_has_keys_where_expected(story: Recording) -> None:
         REFRESH,
         80,
     ]
+
+
+def test_large_pictures_are_kept_for_display_in_small_numbers() -> None:
+    """A hundred bytes of AV1 can be a picture of 25 MB."""
+    assert kept_states(replace(STREAM, width=512, height=512), 1) == 96
+    huge = replace(STREAM, width=4096, height=4096)
+    assert kept_states(huge, 1) * 4096 * 4096 * 3 // 2 < 300_000_000
+    assert kept_states(huge, 8) == 96

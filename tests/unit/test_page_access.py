@@ -49,3 +49,11 @@ def test_an_address_that_others_reach_needs_its_own_token() -> None:
     for token in ("", other.token, access.token[:-1], "ä"):
         assert "token" in str(access.refusal("192.168.1.5:8080", None, token))
     assert "name" in str(access.refusal("evil.example", None, access.token))
+
+
+def test_what_is_no_origin_or_no_text_is_refused_too() -> None:
+    """Headers and queries may hold bytes that are no text."""
+    access = Access("0.0.0.0", "the token")
+    for origin in ("http://[", "http://[x]", "\udcff"):
+        assert "Another site" in str(access.refusal("192.0.2.1:8080", origin, "the token"))
+    assert "lacks its token" in str(access.refusal("192.0.2.1:8080", None, "\udcff"))
