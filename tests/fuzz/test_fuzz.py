@@ -6,10 +6,11 @@ import random
 from pathlib import Path
 
 import pytest
+import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.__main__ import shares
+from tests.fuzz.__main__ import main, shares
 from tests.fuzz.sealing import joined, split
 from tests.fuzz.seeds import CORPUS, REGRESSION
 from tests.fuzz.targets import TARGETS
@@ -72,6 +73,13 @@ def test_messages_in_one_input() -> None:
     messages = [b"", b"one", bytes(300)]
     assert split(joined(messages)) == messages
     assert split(b"\0\5ab") == [b"ab"]
+
+
+def test_an_unknown_target_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as left:
+        main(target=["wire", "wirre"])
+    assert left.value.exit_code == 2
+    assert "no target wirre: there are wire," in " ".join(capsys.readouterr().err.split())
 
 
 def test_slow_targets_get_fewer_executions() -> None:
