@@ -29,8 +29,10 @@ from benchmarks.plans import Clip
 from benchmarks.rd_clip import ClipFacts
 from benchmarks.rd_quality import Metrics, Quality
 from common.config import load_config
+from common.container import read_sgv
 from common.errors import ConfigError, SourceError
 from common.types import Picture
+from common.wire import is_note
 
 SECONDS = 0.24
 SETTINGS = ["stream.size=64x64", "stream.bitrate_bps=40k", "semantics.enabled=false"]
@@ -93,8 +95,9 @@ def test_the_bytes_are_those_of_encode(
     report: tuple[AblationReport, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     encode_file(None, tmp_path / "clip.sgv", load_config(None, SETTINGS), SECONDS)  # type: ignore[arg-type]
-    streams = [path.read_bytes() for path in (report[1] / "streams").glob("*.sgv")]
-    assert (tmp_path / "clip.sgv").read_bytes() in streams and len(streams) == 2
+    streams = [list(read_sgv(path)) for path in (report[1] / "streams").glob("*.sgv")]
+    *stream, note = read_sgv(tmp_path / "clip.sgv")
+    assert stream in streams and len(streams) == 2 and is_note(note)
     kbps = json.loads(capsys.readouterr().out)["kbps"]
     assert report[0].clips[0].rows[0].kbps == pytest.approx(kbps, abs=1e-3)
 
