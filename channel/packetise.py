@@ -205,7 +205,7 @@ class Packetiser:
     def push(self, units: Sequence[EncodedUnit], now_s: float) -> None:
         """Queue the units of one frame (or any others) for the next polls.
 
-        Drop reasons: "unit_size" (empty or above MAX_UNIT_BYTES), "anchor_superseded", "queue_full".
+        Drop reasons: "unit_size" (empty or above MAX_UNIT_BYTES), "anchor_superseded", "anchor_given_up", "queue_full".
         """
         for unit in units:
             if not 1 <= len(unit.data) <= MAX_UNIT_BYTES:
@@ -285,6 +285,17 @@ class Packetiser:
             self._drops.add("queue_full")
         if unit.kind == UnitKind.FRAME and unit.key:
             self._key_slot = max(self._key_slot, unit.slot)
+        if unit.ends_anchors:
+            self._end_anchors(unit.slot)
+
+    def _end_anchors(self, slot: int) -> None:
+        """Of anchors that show a frame before this one nothing more is sent, nor sent again."""
+        self._anchor_slot = max(self._anchor_slot, slot)
+        kept = [entry for entry in self._anchor.items if entry.piece.slot >= slot]
+        self._drops.add(
+            "anchor_given_up", len({e.piece.slot for e in self._anchor.items if e.piece.slot < slot})
+        )
+        self._anchor.keep(kept)
 
     def _push_anchor(self, unit: EncodedUnit, now_s: float) -> None:
         """A newer anchor replaces whatever of older ones still waits."""

@@ -160,6 +160,12 @@ class AnchorSettings(_Section):
     """An anchor older than this is due for replacement."""
     min_gain_db: float = Field(0.3, ge=0.0)
     """Predicted gain of the base picture below which an anchor is not worth its bits."""
+    partial: bool = False
+    """Send a rectangle of the picture as an anchor where that is worth more than the whole: pays where one part of the
+    picture stands and another keeps the guide coarse."""
+    by_link: bool = True
+    """Weigh losses, queue and a rate that has just fallen before an anchor is begun, and while it is on its way; without,
+    only the rate counts."""
     content: bool = False
     """Make anchors from the last 0.4 s instead of one picture: less noise, and a few pictures more in memory."""
 

@@ -3,7 +3,8 @@
     "SGV" version(1 byte), then records:  varint(2 * length + is_piece)  bytes
 
 A record is one unit, or a piece of an anchor: anchors trickle in between the frames, in a file just as on a link, so
-that every stretch of the file keeps to the rate. A piece starts with one byte, 1 for the last piece of its unit.
+that every stretch of the file keeps to the rate. A piece starts with one byte: 1 for the last piece of its unit, and 2
+where the rest of the unit was given up, with nothing behind it.
 The last record is a NOTE where the file says that its pictures are partly generated (`common.provenance`).
 """
 
@@ -22,6 +23,7 @@ from common.wire import BITSTREAM_VERSION, MAX_UNIT_BYTES, Cursor, NoteUnit, pac
 
 MAGIC = b"SGV" + bytes([BITSTREAM_VERSION])
 _SMALLEST_PIECE = 48
+_MORE, _LAST, _GIVEN_UP = 0, 1, 2
 
 
 def private_file(path: Path) -> BinaryIO:
@@ -38,7 +40,7 @@ def unit_record(unit: bytes) -> bytes:
 
 def piece_record(piece: bytes, last: bool) -> bytes:
     """A piece of an anchor as a record."""
-    return varint(2 * (len(piece) + 1) + 1) + bytes([last]) + piece
+    return varint(2 * (len(piece) + 1) + 1) + bytes([_LAST if last else _MORE]) + piece
 
 
 class RecordJoiner:
@@ -61,12 +63,12 @@ class RecordJoiner:
         data = cursor.take(length >> 1)
         if not length & 1:
             return data
-        joined = self._pieces + data[1:]
-        if not data or len(joined) > MAX_UNIT_BYTES:
-            self._pieces = b""
+        joined, self._pieces = self._pieces + data[1:], b""
+        if not data or data[0] > _GIVEN_UP or len(joined) > MAX_UNIT_BYTES:
             raise BitstreamError("a piece of an anchor is empty, or the anchor too long")
-        self._pieces = b"" if data[0] else joined
-        return joined if data[0] else None
+        if data[0] == _MORE:
+            self._pieces = joined
+        return joined if data[0] == _LAST else None
 
 
 class SgvWriter:
@@ -99,6 +101,8 @@ class SgvWriter:
         allowance_bytes : what the rate allows for this frame; anchors only use what the other units leave of it
         """
         before = self.bytes_written
+        if any(unit.ends_anchors for unit in units):
+            self._give_up()
         self._anchors += [unit for unit in units if unit.kind is UnitKind.ANCHOR]
         for unit in units:
             if unit.kind is not UnitKind.ANCHOR:
@@ -109,6 +113,12 @@ class SgvWriter:
     def _rest(self) -> tuple[EncodedUnit, ...]:
         self._room = min(0.0, self._room)  # room is not saved up while no anchor waits
         return ()
+
+    def _give_up(self) -> None:
+        """What still waits of anchors is of no use any more."""
+        if self._sent:
+            self._put(varint(2 * 1 + 1) + bytes([_GIVEN_UP]))
+        self._anchors, self._sent = [], 0
 
     def _trickle(self) -> tuple[EncodedUnit, ...]:
         complete = []
@@ -211,10 +221,11 @@ def _records(file: BinaryIO, path: Path) -> Iterator[bytes]:
             yield data
             continue
         pieces += data[1:]
-        if len(pieces) > MAX_UNIT_BYTES or not data:
+        if len(pieces) > MAX_UNIT_BYTES or not data or data[0] > _GIVEN_UP:
             raise BitstreamError(f"{path} is damaged: impossible anchor")
-        if data[0]:
+        if data[0] == _LAST:
             yield pieces
+        if data[0] != _MORE:
             pieces = b""
 
 

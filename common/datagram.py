@@ -16,7 +16,7 @@
                       varint symbol length / 8, bytes
 
     feedback report
-        0     0xA (high nibble) | flags: bit 0 refresh, bit 1 `highest_seq` is known
+        0     0xA (high nibble) | flags: bit 0 refresh, bit 1 `highest_seq` is known, bit 2 an anchor is wanted
         1..2  report number, big endian
         3..4  CRC-16/CCITT over everything else
         5..6  highest sequence number
@@ -59,6 +59,7 @@ _FLAG_SINGLE = 1
 _FLAG_RESENT = 2
 _FLAG_REFRESH = 1
 _FLAG_HIGHEST = 2
+_FLAG_ANCHOR = 4
 _SHORT_MAX = 223
 _LONG_FIRST, _LONG_LAST = 224, 227
 _FRAGMENT = 240
@@ -163,7 +164,7 @@ def pack_feedback(feedback: Feedback) -> bytes:
     _check_feedback(feedback)
     known = feedback.highest_seq >= 0
     highest = feedback.highest_seq % SEQ_MODULUS if known else 0
-    flags = _FLAG_REFRESH * feedback.refresh | _FLAG_HIGHEST * known
+    flags = _FLAG_REFRESH * feedback.refresh | _FLAG_HIGHEST * known | _FLAG_ANCHOR * feedback.anchor_wanted
     fixed = highest.to_bytes(2, "big") + bytes(
         [round(feedback.loss_ratio * 255), len(feedback.missing) * (MAX_ANCHORS + 1) + len(feedback.anchors)]
     )
@@ -177,7 +178,7 @@ def parse_feedback(data: bytes) -> Feedback:
     """Read one report. Raises BitstreamError for anything that `pack_feedback` cannot have written."""
     flags, sequence = _open(data, _FEEDBACK_VERSION, "feedback report")
     reader = _Reader(data, HEADER_BYTES)
-    if flags & ~(_FLAG_REFRESH | _FLAG_HIGHEST):
+    if flags & ~(_FLAG_REFRESH | _FLAG_HIGHEST | _FLAG_ANCHOR):
         raise BitstreamError("feedback report with unknown flags")
     highest = int.from_bytes(reader.take(2), "big")
     loss_byte, counts = reader.take(2)
@@ -195,6 +196,7 @@ def parse_feedback(data: bytes) -> Feedback:
         anchors=tuple(reader.varint(_UINT32_MAX) for _ in range(anchor_count)),
         loss_ratio=loss_byte / 255,
         refresh=bool(flags & _FLAG_REFRESH),
+        anchor_wanted=bool(flags & _FLAG_ANCHOR),
     )
     if not reader.at_end:
         raise BitstreamError("feedback report with bytes left over")

@@ -27,7 +27,7 @@ from common.residual import Residual, add_residual
 from common.semantics import LabelMap
 from common.sharpen import edge_detail, sharpened
 from common.types import Picture, Plane
-from common.wire import FrameUnit, StreamConfig
+from common.wire import AnchorUnit, FrameUnit, StreamConfig
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -316,6 +316,26 @@ def compose(
         base, mask = add_residual(base, residual), residual.mask.astype(np.uint8)
     trust = np.minimum(weights * 4, 255).astype(np.uint8)
     return Composition(base, warped, guide, trust, mask, state.labels_now())
+
+
+def patched(marked: SceneState, unit: AnchorUnit, decode: Callable[[bytes, int, int], Picture]) -> Anchor:
+    """A partial anchor: the base picture of the frame that was marked, with the unit's picture in its region.
+
+    marked : after that frame; its residual does not count, since it may get lost
+    decode : of a still of (width, height)
+    Raises StateMismatchError for another history of the frame, BitstreamError for a region that leaves the picture.
+    """
+    config, region = marked.config, unit.region
+    if marked.digest != unit.base_digest:
+        raise StateMismatchError(f"anchor {unit.anchor_id} builds on another state of frame {unit.slot}")
+    if region is None or not region.within(config.coded_width, config.coded_height):
+        raise BitstreamError(f"anchor region {region} leaves {config.coded_width}x{config.coded_height}")
+    patch, planes = decode(unit.data, region.width, region.height), []
+    for whole, part, step in zip(compose(marked).base.planes, patch.planes, (1, 2, 2), strict=True):
+        plane, top, left = whole.copy(), region.y // step, region.x // step
+        plane[top : top + part.shape[0], left : left + part.shape[1]] = part
+        planes.append(plane)
+    return Anchor.of(unit.anchor_id, unit.slot, unit.quality, Picture(*planes))
 
 
 def sharpen(guide_up: Picture, state: SceneState) -> Picture:

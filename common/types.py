@@ -112,6 +112,8 @@ class EncodedUnit:
     key : decodable without any earlier FRAME unit
     disposable : no later unit builds on it
     protect : worth forward error correction (configuration, guide keys, anchors)
+    ends_anchors : nothing can be made any more of anchors that are on their way and show a frame before this one
+        (never sent: whoever still holds pieces of them gives them up)
     layer_bytes : how `data` divides between layers, for statistics only (never sent)
     """
 
@@ -122,6 +124,7 @@ class EncodedUnit:
     disposable: bool = False
     protect: bool = False
     layer_bytes: tuple[tuple[Layer, int], ...] = ()
+    ends_anchors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,7 @@ class Feedback:
     anchors : ids of complete anchors held (at most 4)
     refresh : a self-contained frame is needed: the state is lost or nothing arrived yet
     held_ms : from the arrival of the datagram `highest_seq` to this report (DLSR in RFC 3550): no part of the round trip
+    anchor_wanted : the anchor in use has been of little use for a while; less urgent than `refresh`
     """
 
     sequence: int
@@ -159,3 +163,4 @@ class Feedback:
     anchors: tuple[int, ...] = ()
     refresh: bool = False
     held_ms: int = 0
+    anchor_wanted: bool = False

@@ -12,6 +12,8 @@ A FRAME carries, each only if its flag is set: extension byte and its fields, mo
 the guide as the rest. Numbers are big endian; lengths are LEB128 varints, each bounded before anything is sized by it.
 A GROUP goes with the symbols of an analog link and builds on nothing; it is a RESIDUAL with a flag that others lack.
 So is a NOTE, with another flag: it says something about a file, at its end, and has no meaning on a link.
+An ANCHOR with a region is a patch on the base picture of the frame that was marked; it names the digest of that state
+itself, since it may arrive before it.
 """
 
 from __future__ import annotations
@@ -24,16 +26,19 @@ from common.errors import BitstreamError
 from common.tables import TABLES_HASH
 from common.types import Colour, EncodedUnit, GuideCodec, Layer, UnitKind
 
-BITSTREAM_VERSION = 3
+BITSTREAM_VERSION = 4
 MAX_UNIT_BYTES = 1 << 18
 MIN_CODED_SIDE = 64
 MAX_SIDE = 4096
 HEADER_BYTES, DISPOSABLE_HEADER_BYTES = 6, 4
+REGION_STEP = 16
+"""Regions lie on a grid of so many luma samples."""
 
 _KEY, _DISPOSABLE, _MOTION, _LABELS, _EXTENDED, _GUIDE = 32, 16, 8, 4, 2, 1
 _GROUP, _GROUP_SCENE, _GROUP_PTS = 1, 2, 4
 _GROUP_SCALE = 3  # the scale's place in the flags
 _NOTE = 32
+_REGION = 1  # of an ANCHOR
 _EXT_PTS, _EXT_MARK, _EXT_ACTIVATE, _EXT_QUALITY, _EXT_DROP_ANCHOR = 1, 2, 4, 8, 16
 _CONFIG_MAGIC = b"SV"
 _CODECS: tuple[GuideCodec, ...] = (
@@ -119,13 +124,33 @@ class FrameUnit:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """A rectangle of the coded picture in luma samples: multiples of REGION_STEP, sides of at least MIN_CODED_SIDE."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def within(self, width: int, height: int) -> bool:
+        """Whether a picture of this size holds all of it."""
+        return self.x + self.width <= width and self.y + self.height <= height
+
+
+@dataclass(frozen=True, slots=True)
 class AnchorUnit:
-    """A parsed ANCHOR: one AV1 still at the coded size, showing the frame at `slot`."""
+    """A parsed ANCHOR: one AV1 still showing the frame at `slot`.
+
+    region : what of the picture it shows; the rest is the base picture of that frame. None: the whole coded size
+    base_digest : of the state after that frame, 0 without a region
+    """
 
     slot: int
     anchor_id: int
     quality: int
     data: bytes
+    region: Region | None = None
+    base_digest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +320,7 @@ def pack_frame(frame: FrameUnit, base_digest: int) -> EncodedUnit:
     )
     return EncodedUnit(
         UnitKind.FRAME, frame.slot, data, key=frame.key, disposable=frame.disposable, protect=frame.key,
-        layer_bytes=layers_of(frame, len(data)),
+        layer_bytes=layers_of(frame, len(data)), ends_anchors=frame.key,
     )  # fmt: skip
 
 
@@ -353,10 +378,13 @@ def _parse_frame(data: bytes, slot: int) -> FrameUnit:
 
 
 def pack_anchor(anchor: AnchorUnit) -> EncodedUnit:
-    """An anchor builds on nothing: its check is seeded with zero."""
-    body = bytes([anchor.anchor_id, anchor.quality]) + anchor.slot.to_bytes(4, "big") + anchor.data
-    data = _seal(UnitKind.ANCHOR, 0, anchor.slot, body, 0)
-    layers = ((Layer.OVERHEAD, HEADER_BYTES + 6), (Layer.ANCHOR, len(anchor.data)))
+    """The check of an anchor is seeded with zero: whether it is intact can be told at any time."""
+    head = bytes([anchor.anchor_id, anchor.quality]) + anchor.slot.to_bytes(4, "big")
+    if anchor.region is not None:
+        head += _pack_region(anchor.region) + anchor.base_digest.to_bytes(4, "big")
+    flags = _REGION * (anchor.region is not None)
+    data = _seal(UnitKind.ANCHOR, flags, anchor.slot, head + anchor.data, 0)
+    layers = ((Layer.OVERHEAD, HEADER_BYTES + len(head)), (Layer.ANCHOR, len(anchor.data)))
     return EncodedUnit(UnitKind.ANCHOR, anchor.slot, data, key=True, protect=True, layer_bytes=layers)
 
 
@@ -425,12 +453,26 @@ def _parse_config(data: bytes) -> ConfigUnit:
 
 
 def _parse_anchor(data: bytes) -> AnchorUnit:
-    cursor = Cursor(data, HEADER_BYTES)
+    flags, cursor = data[0] & 63, Cursor(data, HEADER_BYTES)
     anchor_id, quality, slot = cursor.number(1), cursor.number(1), cursor.number(4)
+    region, base_digest = (_read_region(cursor), cursor.number(4)) if flags & _REGION else (None, 0)
     body = cursor.rest()
-    if quality > 63 or not body:
+    if quality > 63 or flags & ~_REGION or not body:
         raise BitstreamError("anchor header is out of range")
-    return AnchorUnit(slot, anchor_id, quality, body)
+    return AnchorUnit(slot, anchor_id, quality, body, region, base_digest)
+
+
+def _pack_region(region: Region) -> bytes:
+    x, y, width, height = (n // REGION_STEP for n in (region.x, region.y, region.width, region.height))
+    return bytes([x, y, width - 1, height - 1])
+
+
+def _read_region(cursor: Cursor) -> Region:
+    x, y, width, height = (cursor.number(1) * REGION_STEP for _ in range(4))
+    region = Region(x, y, width + REGION_STEP, height + REGION_STEP)
+    if min(region.width, region.height) < MIN_CODED_SIDE or not region.within(MAX_SIDE, MAX_SIDE):
+        raise BitstreamError(f"anchor region {region} is out of range")
+    return region
 
 
 def _parse_group(data: bytes, slot: int) -> GroupUnit:

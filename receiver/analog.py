@@ -153,7 +153,10 @@ class AnalogDecoder:
         """Follow an anchor from the frame that it shows up to now; of use from the next group on."""
         assert isinstance(unit, AnchorUnit) and self.config is not None
         start, now = self._scenes.get(unit.slot), self.state
-        if start is None or now is None or start.scale != now.scale or unit.slot < self._scene_slot:
+        if (  # a region would need a state of both ends, which an analog link does not have
+            start is None or now is None or start.scale != now.scale
+            or unit.slot < self._scene_slot or unit.region is not None
+        ):  # fmt: skip
             self.counts["anchor of no use"] += 1
             return
         picture = Av1Decoder(self.config.coded_width, self.config.coded_height).decode(unit.data)

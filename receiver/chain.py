@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from concurrent.futures import Executor
+from typing import TypeVar
 
 from common.codecs import Av1Decoder, GuideDecoder
-from common.errors import BitstreamError
+from common.errors import BitstreamError, StateMismatchError
 from common.residual import Residual, decode_residual
 from common.state import (
     Anchor,
@@ -23,8 +24,9 @@ from common.state import (
     follow,
     guide_size,
     initial_state,
+    patched,
 )
-from common.types import Layer, UnitKind
+from common.types import Layer, Picture, UnitKind
 from common.wire import (
     AnchorUnit,
     ConfigUnit,
@@ -48,6 +50,9 @@ _MAX_KEPT, _LEAST_KEPT = 96, 8  # states kept for display
 _MAX_KEPT_BYTES = 1 << 28
 """Of their guides: a hundred bytes of AV1 can be a picture of 4096x4096 samples."""
 _MAX_ANCHORS = 4
+_MAX_PATCHES = 2  # partial anchors that wait for their frame, and marked frames that wait for theirs
+
+_Kept = TypeVar("_Kept", Anchor, AnchorUnit, SceneState)
 
 
 def kept_states(config: StreamConfig, scale: int) -> int:
@@ -76,6 +81,8 @@ class SceneDecoder:
         self._guide: tuple[int, GuideDecoder] | None = None
         self._still: Av1Decoder | None = None
         self._anchors: OrderedDict[int, Anchor] = OrderedDict()
+        self._marked: OrderedDict[int, SceneState] = OrderedDict()
+        self._patches: OrderedDict[int, AnchorUnit] = OrderedDict()
         self._waiting: dict[int, bytes] = {}
         self._residuals: OrderedDict[int, bytes] = OrderedDict()
         self._scenes: OrderedDict[int, SceneState] = OrderedDict()
@@ -123,18 +130,37 @@ class SceneDecoder:
             self.counts["new stream"] += 1
         self.config, self.state, self._guide, self._still = unit.config, None, None, None
         self._newest = unit.slot - 1, now_s
-        for store in (self._anchors, self._waiting, self._residuals, self._scenes):
+        stores = self._anchors, self._waiting, self._residuals, self._scenes, self._marked, self._patches
+        for store in stores:
             store.clear()
 
     def _take_anchor(self, unit: object) -> None:
         assert isinstance(unit, AnchorUnit) and self.config is not None
+        if unit.region is not None:
+            _remember(self._patches, unit.slot, unit, _MAX_PATCHES)
+            self._place_patch(unit.slot)
+            return
         if self._still is None:
             self._still = Av1Decoder(self.config.coded_width, self.config.coded_height)
         picture = self._still.decode(unit.data)
-        self._anchors[unit.anchor_id] = Anchor.of(unit.anchor_id, unit.slot, unit.quality, picture)
-        self._anchors.move_to_end(unit.anchor_id)
-        while len(self._anchors) > _MAX_ANCHORS:
-            self._anchors.popitem(last=False)
+        self._hold(Anchor.of(unit.anchor_id, unit.slot, unit.quality, picture))
+
+    def _place_patch(self, slot: int) -> None:
+        """Complete a partial anchor, once it and the frame that it belongs to are there, in whatever order they came.
+
+        What cannot be decoded, or belongs to another history of that frame, is counted, and not held.
+        """
+        if slot not in self._marked or slot not in self._patches:
+            return
+        try:
+            self._hold(patched(self._marked[slot], self._patches.pop(slot), _still))
+        except (BitstreamError, StateMismatchError):
+            self.counts["damaged"] += 1
+        else:
+            self.counts["partial anchor"] += 1
+
+    def _hold(self, anchor: Anchor) -> None:
+        _remember(self._anchors, anchor.anchor_id, anchor, _MAX_ANCHORS)
         self.counts["anchor"] += 1
 
     # --- the loop -------------------------------------------------------------------------------------------------
@@ -182,12 +208,13 @@ class SceneDecoder:
         state = advance(followed, describe(unit, followed, self._anchors))
         if not is_disposable(data):
             self.state = state
-        self._scenes[slot] = state
+        _remember(self._scenes, slot, state, kept_states(self.config, state.scale))
         self._newest = max(self._newest, (slot, now_s))  # only now is the number proven
-        while len(self._scenes) > kept_states(self.config, state.scale):
-            self._scenes.popitem(last=False)
         self.counts["frame"] += 1
         self.layers.update(dict(layers_of(unit, len(data))))
+        if unit.mark is not None:
+            _remember(self._marked, slot, state, _MAX_PATCHES)
+            self._place_patch(slot)
 
     def _guide_decoder(self, unit: FrameUnit) -> GuideDecoder:
         assert self.config is not None
@@ -253,3 +280,15 @@ class SceneDecoder:
         except BitstreamError:
             self.counts["damaged"] += 1
             return None
+
+
+def _still(data: bytes, width: int, height: int) -> Picture:
+    return Av1Decoder(width, height).decode(data)
+
+
+def _remember(store: OrderedDict[int, _Kept], key: int, value: _Kept, most: int) -> None:
+    """Put a value last, and let go of the first ones of too many."""
+    store[key] = value
+    store.move_to_end(key)
+    while len(store) > most:
+        store.popitem(last=False)

@@ -42,7 +42,7 @@ class Step:
 
     units : to hand to the link, most urgent first
     state : what the receiver will know after them
-    events : any of "cut", "key", "anchor", "anchor in use", "anchor dropped", "skipped"
+    events : any of "cut", "key", "anchor", "anchor in use", "anchor dropped", "anchor given up", "skipped"
     residual : the correction of this frame's base picture, as the receiver will decode it
     """
 
@@ -107,11 +107,14 @@ class SenderSession:
                 self.keeper.account(role, plan, 0, 0, *self.anchors.take_payment())
                 return Step((), self.state, ("skipped",))
             order = self.order if role is Role.BASE else AnchorOrder()
+            if key:
+                self.anchors.forget(frame.slot, new_scene=cut or self.state.guide is None)
+            order = self._still_good(order)
             unit, state = self._frame_unit(frame, source, coded, role, order)
             units = [*self._config_due(frame.slot), unit]
             if order.launch:
                 with self.timer.stage("anchor"):
-                    units.append(self.anchors.launch(source, frame.slot))
+                    units.append(self.anchors.launch(source, state, order.offer))
             self.anchors.see(source, frame.slot)
             residual = choose_residual(source, state, self.keeper.rate, self.target, self.settings.residual)
             if residual is not None:
@@ -157,7 +160,6 @@ class SenderSession:
         key = role is Role.KEY
         if key:
             self.order = AnchorOrder()
-            self.anchors.forget(frame.slot)
         base, ready = base_of(self.state, key), None if coded.disposable else self.anchors.arrived()
         draft = FrameUnit(
             slot=frame.slot, key=key, disposable=coded.disposable, scale=self.keeper.guide.scale if key else 0,
@@ -182,9 +184,20 @@ class SenderSession:
             draft = replace(draft, motion=None)
             self.anchors.switched()
         unit = pack_frame(draft, base.digest)
+        if order.give_up:
+            unit = replace(unit, ends_anchors=True)
         parsed = parse_unit(unit.data, frame.slot, base.digest)
         assert isinstance(parsed, FrameUnit)
         return unit, advance(followed, describe(parsed, followed, {ready.anchor_id: ready} if ready else {}))
+
+    def _still_good(self, order: AnchorOrder) -> AnchorOrder:
+        """The order, unless the anchor that it gives up has arrived since."""
+        if not order.give_up:
+            return order
+        if self.anchors.arrived() is not None:
+            return replace(order, give_up=False)
+        self.anchors.give_up()
+        return order
 
     def _slots_of(self, key_bytes: int) -> int:
         """Frames that pass while a key frame crosses the link, with what protects it, and its arrival is reported."""
@@ -214,6 +227,7 @@ def _events(
 ) -> tuple[str, ...]:
     switched = after.anchor is not None and after.anchor is not before.anchor
     named = {
-        "cut": cut, "key": key, "anchor": order.launch, "anchor dropped": order.drop, "anchor in use": switched
+        "cut": cut, "key": key, "anchor": order.launch, "anchor dropped": order.drop, "anchor in use": switched,
+        "anchor given up": order.give_up,
     }  # fmt: skip
     return tuple(name for name, happened in named.items() if happened)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from common.colour import resize
 from common.config import load_config
 from common.types import EncodedUnit, Feedback, Frame, Picture, UnitKind
-from common.wire import AnchorUnit, StreamConfig, parse_unit
-from sender.anchors import AnchorOrder
+from common.wire import AnchorUnit, Region, StreamConfig, parse_unit
+from sender.anchors import AnchorOrder, Offer
 from sender.clip import COLOUR, FRAME_RATE, BuiltinClip
 from sender.pipeline import SenderSession, Step
 from sender.rate import RateTarget, Role
@@ -72,20 +73,22 @@ class Recording:
         return next(s.state.digest for f, s in zip(self.frames, self.steps, strict=True) if f.slot == slot)
 
 
-def order_anchor(session: SenderSession) -> None:
+def order_anchor(session: SenderSession, region: Region | None = None) -> None:
     """Launch an anchor with the coming frame, which must be a base picture, whatever the policy thinks of it."""
     assert session.keeper.guide.role is Role.BASE
-    session.order = AnchorOrder(launch=True)
+    offer = None if region is None else Offer(gain_db=math.inf, size_bytes=1000, share=0.3, region=region)
+    session.order = AnchorOrder(launch=True, offer=offer)
 
 
 def record(
     slots: Sequence[int],
     session: SenderSession,
     refresh_at: Sequence[int] = (),
-    launch_at: Sequence[int] = (),
+    launch_at: Sequence[int] | Mapping[int, Region | None] = (),
 ) -> Recording:
     """Send frames over a perfect link, with refreshes asked and anchors launched at given slots.
 
+    launch_at : with the region of each, if it is a partial one
     Anchors arrive three frames late.
     """
     frames, steps, arrivals = [], [], {}
@@ -93,7 +96,7 @@ def record(
         if slot in refresh_at:
             session.on_feedback(Feedback(0, refresh=True))
         if slot in launch_at:
-            order_anchor(session)
+            order_anchor(session, launch_at[slot] if isinstance(launch_at, Mapping) else None)
         if slot in arrivals:
             session.on_feedback(Feedback(0, anchors=arrivals[slot]))
         frames.append(frame(slot, session.config.width))

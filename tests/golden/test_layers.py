@@ -22,6 +22,7 @@ from common.wire import (
     AnchorUnit,
     FrameUnit,
     NoteUnit,
+    Region,
     ResidualUnit,
     StreamConfig,
     pack_anchor,
@@ -42,6 +43,7 @@ FRAME = FrameUnit(
 )  # fmt: skip
 KEY = FrameUnit(0x0103, key=True, scale=4, quality=33, sharpness=2, guide=b"guide")
 ANCHOR = AnchorUnit(0x0104, 7, 42, b"anchor")
+PATCH = AnchorUnit(0x0104, 7, 42, b"anchor", Region(16, 32, 64, 80), 0x01234567)
 RESIDUAL = ResidualUnit(0x0105, b"residual")
 
 
@@ -107,13 +109,14 @@ def test_units() -> None:
     units = {
         pack_config(
             CONFIG, 0x01020304
-        ).data: "0004d43a69bd5356030301020304beef00c0ffee0c8d008c8005e802b0ea01e9070190bf05",
+        ).data: "0004265c60005356040301020304beef00c0ffee0c8d008c8005e802b0ea01e9070190bf05",
         pack_config(
             replace(CONFIG, guide_codec="h264"), 0x01020304
-        ).data: "0004d99581555356030b01020304beef00c0ffee0c8d008c8005e802b0ea01e9070190bf05",
+        ).data: "00042bf388e85356040b01020304beef00c0ffee0c8d008c8005e802b0ea01e9070190bf05",
         pack_frame(FRAME, BASE_DIGEST).data: "5f02b6af1f000012d687030228066d6f74696f6e006775696465",
         pack_frame(KEY, BASE_DIGEST).data: "630379ae70950208a16775696465",
         pack_anchor(ANCHOR).data: "8004fe181444072a00000104616e63686f72",
+        pack_anchor(PATCH).data: "81046d3d4a18072a000001040102030401234567616e63686f72",
         pack_residual(RESIDUAL, BASE_DIGEST).data: "c005ffabeb71726573696475616c",
         pack_note(NoteUnit(b"note")).data: "e0001b3756fc6e6f7465",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate, chain
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.container import MAGIC, SgvWriter, read_sgv
+from common.container import MAGIC, RecordJoiner, SgvWriter, piece_record, read_sgv
 from common.errors import BitstreamError, SinkError, SourceError
 from common.types import EncodedUnit, UnitKind
 from common.wire import MAX_UNIT_BYTES, varint
@@ -100,6 +101,38 @@ def test_room_is_not_saved_up_for_anchors(tmp_path: Path) -> None:
         before = writer.bytes_written
         writer.write([unit(UnitKind.ANCHOR, 0, 30_000)], 1000.0)
         assert writer.bytes_written - before <= 1005
+
+
+def test_an_anchor_that_is_given_up_leaves_the_rest_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.sgv"
+    given_up, later = unit(UnitKind.ANCHOR, 0, 2000), unit(UnitKind.ANCHOR, 9, 300)
+    ending = replace(unit(UnitKind.FRAME, 9, 50), ends_anchors=True)
+    with SgvWriter(path) as writer:
+        complete = [writer.write([given_up], 100.0)]
+        complete += [writer.write([unit(UnitKind.FRAME, slot, 50)], 100.0) for slot in range(1, 9)]
+        before = writer.bytes_written
+        complete.append(writer.write([ending, later], 100.0))
+        complete += [writer.write([unit(UnitKind.FRAME, slot, 50)], 100.0) for slot in range(10, 30)]
+    assert 300 < before < 2000
+    assert [one for some in complete for one in some] == [later]
+    units, joiner = list(read_sgv(path)), RecordJoiner()
+    assert later.data in units and given_up.data not in units
+    assert [u for u in units if u != later.data] == [
+        (unit(UnitKind.FRAME, slot, 50)).data for slot in range(1, 30)
+    ]
+    assert joiner.push(piece_record(b"half", last=False)) is None
+    assert joiner.push(bytes([3, 2])) is None  # a piece of one byte: given up
+    assert joiner.push(piece_record(b"whole", last=True)) == b"whole"
+    with pytest.raises(BitstreamError, match="piece of an anchor"):
+        joiner.push(bytes([3, 3]))
+
+
+def test_a_key_frame_ends_anchors_in_a_file_that_has_written_none_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.sgv"
+    with SgvWriter(path) as writer:
+        writer.write([unit(UnitKind.ANCHOR, 0, 500)], 10.0)
+        writer.write([replace(unit(UnitKind.FRAME, 1, 50), ends_anchors=True)], 10_000.0)
+    assert list(read_sgv(path)) == [unit(UnitKind.FRAME, 1, 50).data]
 
 
 @pytest.fixture

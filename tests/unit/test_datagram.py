@@ -54,6 +54,7 @@ feedbacks = st.builds(
     held_ms=st.integers(0, 2**31),
     anchors=st.lists(st.integers(0, 2**31), max_size=4).map(tuple),
     refresh=st.booleans(),
+    anchor_wanted=st.booleans(),
 )
 
 

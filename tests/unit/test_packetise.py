@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -203,6 +204,21 @@ def test_frames_never_wait_for_the_bucket_and_anchors_repay_it() -> None:
     quiet = [tick for tick in range(1, 120) if not packetiser.poll(tick * _FRAME_S)]
     assert quiet[:59] == list(range(1, 60))  # two seconds of debt at 3000 bytes/s
     assert packetiser.stats.anchor_bytes > 0
+
+
+def test_an_anchor_that_is_given_up_is_neither_sent_nor_sent_again() -> None:
+    packetiser = _packetiser(rate_bps=24_000)
+    packetiser.push([_anchor(0, 6000, protect=False)], 0.0)
+    sent = [seq for slot in range(1, 9) for seq in _seqs(packetiser.poll(slot * _FRAME_S))]
+    assert packetiser.stats.anchor_backlog_bytes > 0
+    ending = replace(_frame(9), ends_anchors=True)
+    packetiser.push([ending, _anchor(9, 100, protect=False)], 9 * _FRAME_S)
+    assert _drops(packetiser) == {"anchor_given_up": 1}
+    packetiser.on_feedback(Feedback(0, highest_seq=sent[-1], missing=tuple(sent[:-1])), 9 * _FRAME_S)
+    received = _deliver(Reassembler(), [d for slot in range(9, 40) for d in packetiser.poll(slot * _FRAME_S)])
+    assert sorted(received) == sorted([ending.data, _anchor(9, 100).data])
+    packetiser.push([_anchor(3)], 2.0)  # from before: superseded
+    assert packetiser.stats.anchor_backlog_bytes == 0
 
 
 def test_a_newer_anchor_replaces_the_rest_of_an_older_one() -> None:

@@ -35,7 +35,7 @@ from receiver.marking import padded, read_video
 from receiver.pipeline import Shown
 from receiver.provenance import PaintedTally, model_of
 from receiver.sinks import Ffv1Sink, Mp4Sink
-from tests.golden.make_stream import STREAM_FILE
+from tests.golden.make_stream import STORY
 from tests.small_stream import frame
 
 TINY = WeightsId(name="tiny", sha256="ab" * 32)
@@ -116,7 +116,7 @@ def test_the_weights_are_named_by_their_hash(tmp_path: Path) -> None:
 
 def test_a_stream_ends_with_its_note(tmp_path: Path) -> None:
     path = tmp_path / "a.sgv"
-    units = list(read_sgv(STREAM_FILE))
+    units = list(read_sgv(STORY.stream_file))
     tally = counted()
     with SgvWriter(path, tally.marking) as writer:
         before = writer.bytes_written
@@ -136,7 +136,7 @@ def test_a_note_on_a_link_changes_nothing() -> None:
     decoder, plain = SceneDecoder(), SceneDecoder()
     note = pack_note(NoteUnit(Provenance().text().encode())).data
     assert kind_of(note) is UnitKind.RESIDUAL
-    for unit in read_sgv(STREAM_FILE):
+    for unit in read_sgv(STORY.stream_file):
         plain.push(unit, 0.0)
         decoder.push(unit, 0.0)
         decoder.push(note, 0.0)
@@ -227,7 +227,7 @@ def test_info_shows_it(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[
     else:
         with SgvWriter(path, tally.marking):
             pass
-        body = STREAM_FILE.read_bytes() + path.read_bytes()[4:]
+        body = STORY.stream_file.read_bytes() + path.read_bytes()[4:]
         path.write_bytes(body)
     describe_file(path, json_only=False)
     table, *_, last = capsys.readouterr().out.splitlines()
@@ -235,7 +235,7 @@ def test_info_shows_it(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[
     document = json.loads(last)
     assert document["provenance"]["model"]["sha256"] == TINY.sha256
     if name == "a.sgv":
-        assert document["bytes_by_layer"]["note"] == len(body) - STREAM_FILE.stat().st_size
+        assert document["bytes_by_layer"]["note"] == len(body) - STORY.stream_file.stat().st_size
         assert sum(document["bytes_by_layer"].values()) == document["bytes"]
 
 

@@ -19,7 +19,7 @@ from common.state import compose, initial_state, picture_digest
 from common.types import Feedback, Picture, UnitKind
 from common.wire import ConfigUnit, FrameUnit, StreamConfig, is_key, parse_unit
 from sender.anchoring import AnchorDesk
-from sender.anchors import break_even_db, encode_anchor, gain_db
+from sender.anchors import encode_anchor, gain_db
 from sender.control import RateKeeper
 from sender.guide import GuideCoder, still_size
 from sender.probe import Probe
@@ -309,6 +309,5 @@ def test_nothing_is_begun_that_the_end_of_the_stream_cuts_short() -> None:
     desk = AnchorDesk(stream, settings, target, frames=200)
     assert desk.left_s(100) == 4.0
     assert AnchorDesk(stream, settings, target).left_s(100) == math.inf
-    assert break_even_db(settings.anchor, 0.0) == math.inf > break_even_db(settings.anchor, 1.0)
     keeper = RateKeeper(stream, settings, target, replace(RateState(), quantiser=20.0, strained_s=-9.0))
     assert keeper.rescale_due(left_s=10.0) and not keeper.rescale_due(left_s=1.0)

@@ -17,10 +17,13 @@ from common.wire import (
     HEADER_BYTES,
     MAX_SIDE,
     MAX_UNIT_BYTES,
+    MIN_CODED_SIDE,
+    REGION_STEP,
     AnchorUnit,
     ConfigUnit,
     Cursor,
     FrameUnit,
+    Region,
     ResidualUnit,
     StreamConfig,
     builds_on,
@@ -66,9 +69,26 @@ key_frames = st.builds(
     st.binary(min_size=1, max_size=300),
 )
 frames = inter_frames | key_frames
-anchors = st.builds(
+whole_anchors = st.builds(
     AnchorUnit, slots, st.integers(0, 255), st.integers(0, 63), st.binary(min_size=1, max_size=300)
 )
+
+
+@st.composite
+def regions(draw: st.DrawFn) -> Region:
+    """Any rectangle that the stream can carry."""
+    (x, width), (y, height) = (draw(st.tuples(st.integers(0, 252), st.integers(4, 256))) for _ in range(2))
+    width, height = min(width, 256 - x), min(height, 256 - y)
+    return Region(16 * x, 16 * y, 16 * width, 16 * height)
+
+
+partial_anchors = st.builds(
+    lambda anchor, region, digest: replace(anchor, region=region, base_digest=digest),
+    whole_anchors,
+    regions(),
+    digests,
+)
+anchors = whole_anchors | partial_anchors
 residuals = st.builds(ResidualUnit, slots, st.binary(max_size=300))
 
 
@@ -96,6 +116,41 @@ def test_anchors_come_back(anchor: AnchorUnit) -> None:
     unit = pack_anchor(anchor)
     assert parse_unit(unit.data, 0, 0) == anchor
     assert sum(size for _, size in unit.layer_bytes) == len(unit.data)
+
+
+@given(partial_anchors, st.integers(0, 3), st.integers(0, 255))
+def test_a_region_is_in_bounds_or_refused(anchor: AnchorUnit, place: int, value: int) -> None:
+    body = bytearray(pack_anchor(anchor).data[HEADER_BYTES:])
+    body[6 + place] = value
+    damaged = sealed(UnitKind.ANCHOR, 1, anchor.slot, bytes(body), 0)
+    x, y, wide, tall = body[6:10]
+    if min(wide, tall) < 3 or x + wide > 255 or y + tall > 255:
+        with pytest.raises(BitstreamError, match="region"):
+            parse_unit(damaged, 0, 0)
+        return
+    unit = parse_unit(damaged, 0, 0)
+    assert isinstance(unit, AnchorUnit) and unit.region is not None
+    assert min(unit.region.width, unit.region.height) >= MIN_CODED_SIDE
+    assert unit.region.within(MAX_SIDE, MAX_SIDE)
+
+
+@given(partial_anchors)
+def test_a_partial_anchor_cut_short_is_refused(anchor: AnchorUnit) -> None:
+    body = pack_anchor(anchor).data[HEADER_BYTES:]
+    for length in range(15):
+        with pytest.raises(BitstreamError):
+            parse_unit(sealed(UnitKind.ANCHOR, 1, anchor.slot, body[:length], 0), 0, 0)
+
+
+def test_unknown_kinds_of_anchor_are_refused() -> None:
+    body = pack_anchor(AnchorUnit(5, 1, 30, b"still")).data[HEADER_BYTES:]
+    with pytest.raises(BitstreamError, match="anchor header"):
+        parse_unit(sealed(UnitKind.ANCHOR, 2, 5, body, 0), 0, 0)
+
+
+def test_regions_lie_on_the_grid_of_blocks() -> None:
+    assert MIN_CODED_SIDE % REGION_STEP == 0
+    assert not Region(64, 0, 64, 64).within(112, 64)
 
 
 @given(residuals, digests)
@@ -231,7 +286,7 @@ def test_another_release_says_so() -> None:
     config = StreamConfig(1, 64, 64, Fraction(25), Fraction(1, 25))
     body = bytearray(pack_config(config, 0).data[HEADER_BYTES:])
     body[2] += 1
-    with pytest.raises(BitstreamError, match="version 4, this program reads version 3"):
+    with pytest.raises(BitstreamError, match="version 5, this program reads version 4"):
         parse_unit(sealed(UnitKind.CONFIG, 0, 0, bytes(body), 0), 0, 0)
     body[2] -= 1
     body[14] ^= 1
