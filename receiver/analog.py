@@ -21,6 +21,7 @@ from common.codecs import Av1Decoder
 from common.errors import BitstreamError
 from common.fusion import downsample_plane
 from common.softcast import Symbols, decode_group
+from common.softcast_metadata import parse_metadata
 from common.state import Anchor, Composition, SceneState, Track, guide_size, initial_state
 from common.types import Picture, UnitKind
 from common.wire import (
@@ -117,12 +118,12 @@ class AnalogDecoder:
         heard, self._heard = self._heard, None
         if heard is None:
             raise BitstreamError(f"the symbols of the group at frame {unit.slot} did not come")
-        group = decode_group(heard.symbols, heard.noise, unit.metadata)
-        size = guide_size(self.config, unit.scale)
-        if any((picture.width, picture.height) != size for picture in group.pictures):
+        shape = parse_metadata(unit.metadata).shape  # before anything is as large as it says
+        if (shape.width, shape.height) != guide_size(self.config, unit.scale):
             raise BitstreamError(f"the group at frame {unit.slot} has pictures of another size")
-        if unit.pts and len(unit.pts) != len(group.pictures):
+        if unit.pts and len(unit.pts) != shape.pictures:
             raise BitstreamError(f"the group at frame {unit.slot} has times for another number of pictures")
+        group = decode_group(heard.symbols, heard.noise, unit.metadata)
         if unit.scene:
             self._scene_slot = unit.slot
         for index, picture in enumerate(group.pictures):

@@ -1,6 +1,7 @@
 """Fuzzing of everything that reads bytes from a network or a file.
 
 targets.py     one function for each reader: any bytes may come in, only what its callers expect may come out
+sealing.py     right checksums for any bytes
 seeds.py       makes the corpus: sound input of each reader
 corpus/        those seeds, and what was found and is fixed (regression-*)
 process.py     one target under atheris (libFuzzer), in a process of its own: it may die
