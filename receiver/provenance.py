@@ -7,8 +7,10 @@ import numpy as np
 from common.config import ReceiverSettings
 from common.provenance import ENHANCED, PARTLY_GENERATED, STATEMENT, Provenance, UncertaintySummary, WeightsId
 from common.weights import weights_id
-from receiver.decoder.synth import UNCERTAINTY_PER_LEVEL
 from receiver.pipeline import Shown
+
+_BYTES_PER_STEP = 4.0
+"""Of an uncertainty map, for every sample step of expected error."""
 
 
 def model_of(settings: ReceiverSettings) -> WeightsId | None:
@@ -25,6 +27,7 @@ class PaintedTally:
     def __init__(self, model: WeightsId | None) -> None:
         self._model = model
         self._pictures = self._generated = 0
+        self._last_generated = False
         self._cells = np.zeros(256, np.int64)
         """Cells by their uncertainty, which is a byte."""
 
@@ -35,10 +38,11 @@ class PaintedTally:
 
     def add(self, shown: Shown) -> None:
         """One picture more. One that is held shows what was painted before: it counts as that."""
+        if shown.level != "hold":
+            self._last_generated = shown.level not in ("guide", "base")
         self._pictures += 1
-        if shown.level.startswith("bridge") or (shown.concealed and self._generated):
-            self._generated += 1
-        if shown.uncertainty is not None:
+        self._generated += self._last_generated
+        if shown.uncertainty is not None and self._last_generated:
             self._cells += np.bincount(shown.uncertainty.ravel(), minlength=256)
 
     def marking(self) -> Provenance:
@@ -54,6 +58,6 @@ class PaintedTally:
         total = int(self._cells.sum())
         if not total:
             return None
-        mean = float(self._cells @ np.arange(256)) / total / UNCERTAINTY_PER_LEVEL
-        p95 = float(np.searchsorted(np.cumsum(self._cells), 0.95 * total)) / UNCERTAINTY_PER_LEVEL
+        mean = float(self._cells @ np.arange(256)) / total / _BYTES_PER_STEP
+        p95 = float(np.searchsorted(np.cumsum(self._cells), 0.95 * total)) / _BYTES_PER_STEP
         return UncertaintySummary(mean=round(mean, 3), p95=p95)

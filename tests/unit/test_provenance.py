@@ -91,6 +91,11 @@ def test_pictures_are_counted_by_what_painted_them() -> None:
     assert (held_first.pictures, held_first.generated_pictures) == (3, 1)
     later = counted(shown("bridge1", 8), shown("bridge2", 16), shown("hold", concealed=True)).marking()
     assert (later.pictures, later.generated_pictures) == (3, 3)
+    plain_again = counted(shown("bridge1", 8), shown("base", 200), shown("hold", concealed=True)).marking()
+    assert (plain_again.generated_pictures, plain_again.uncertainty) == (
+        1,
+        UncertaintySummary(mean=2.0, p95=2.0),
+    )
     assert later.uncertainty == UncertaintySummary(mean=3.0, p95=4.0)
 
 
