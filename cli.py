@@ -36,7 +36,8 @@ app = typer.Typer(
     help="Real-time generative semantic video link. Try: semcast demo --out out/demo",
 )  # fmt: skip
 train_app = typer.Typer(
-    no_args_is_help=True, help="Make the weights: pack examples, train the decoder, the label network."
+    no_args_is_help=True,
+    help="Make the weights: pack examples, train and calibrate the decoder, train the label network.",
 )
 app.add_typer(train_app, name="train")
 app.add_typer(bench_app, name="bench")
@@ -197,6 +198,22 @@ def train_decoder_command(
         clips, out, minutes, resume, device, threads, seed, start, model=model, teacher=teacher,
         adversarial_share=adversarial_share, batch=batch, crop=crop, guide_only=guide_only,
     )  # fmt: skip
+
+
+@train_app.command("calibrate")
+@reported
+def train_calibrate(
+    clips: Annotated[Path, typer.Option("--clips", help="Folder of video files, those of the training.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the weights with their calibration.")],
+    decoder: Annotated[str, typer.Option("--decoder", help="Weights (name or file).")] = "tiny",
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Streams of every held-back clip.")] = 8,
+    threads: Annotated[int, typer.Option("--threads", min=1)] = 1,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+) -> None:
+    """Calibrate the uncertainty on held-back clips. Example: semcast train calibrate --clips videos --out runs/tiny"""
+    from training.entry import calibration_from
+
+    print(calibration_from(clips, out, decoder, rounds, threads, seed))
 
 
 @train_app.command("labels")

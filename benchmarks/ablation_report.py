@@ -34,7 +34,9 @@ DEFINITIONS = (
     "Time: median of one picture from its composition on; all rows take turns on the same pictures, so compare the"
     " ratios.",
     "Calls: of the network, a picture. Within: part of the 8x8 cells whose error is within the 90 % interval that the"
-    " decoder states; 90 % is ideal.",
+    " decoder states; 90 % is ideal. AUSE: area under the sparsification error of its maps, in brackets over that of a"
+    " map that says nothing. Taken back: part of the cells where it contradicted the guide, so that the base picture is"
+    " shown.",
     "Same bytes: the setting of the sender changed nothing on that clip, so that the row says nothing of it.",
 )
 
@@ -43,6 +45,7 @@ _COLUMNS: Mapping[MeasureName, int] = {
 }  # fmt: skip
 """Measures shown, with their digits."""
 ABSENT = "-"
+_DOUBT = ("within", "AUSE", "taken back")
 
 
 class ClipAblation(Model):
@@ -56,8 +59,9 @@ class ClipAblation(Model):
 class MeanRow(Model):
     """One row over the clips.
 
-    kbps, change (the row minus the reference, by measure), calls, time_ratio, coverage90 : means over the clips that
-        have them; same_bytes : clips on which a setting of the sender changed nothing
+    kbps, change (the row minus the reference, by measure), calls, time_ratio, coverage90, ause, ause_constant,
+        taken_back : means over the clips that have them
+    same_bytes : clips on which a setting of the sender changed nothing
     """
 
     name: str
@@ -68,6 +72,9 @@ class MeanRow(Model):
     calls: float | None
     time_ratio: float | None
     coverage90: float | None
+    ause: float | None
+    ause_constant: float | None
+    taken_back: float | None
     same_bytes: int
 
 
@@ -111,6 +118,8 @@ def _mean_row(clips: Sequence[ClipAblation], name: str) -> MeanRow:
         change={measure: value for measure, value in change.items() if value is not None},
         feature_percent=percent_more(clips, name, REFERENCE.name), calls=over(lambda row: row.calls),
         time_ratio=over(lambda row: row.time_ratio), coverage90=over(lambda row: row.coverage90),
+        ause=over(lambda row: row.ause), ause_constant=over(lambda row: row.ause_constant),
+        taken_back=over(lambda row: row.taken_back),
         same_bytes=sum(_sent_alike(*pair) for pair in pairs),
     )  # fmt: skip
 
@@ -200,12 +209,12 @@ def clip_table(clip: ClipAblation) -> Cells:
     rows = (
         (
             row.name, _rate(row, reference), *(_cell(row, reference, m) for m in shown), *_cost(row),
-            _within(row.coverage90),
+            *_doubt(row),
         )
         for row in clip.rows
     )  # fmt: skip
     size = f"{facts.width}x{facts.height} at {facts.fps:.4g} fps"
-    head = ("row", "kbit/s", *_heads(shown), "calls", "p50, ms", "ratio", "within")
+    head = ("row", "kbit/s", *_heads(shown), "calls", "p50, ms", "ratio", *_DOUBT)
     return Cells(f"{clip.name}: {facts.frames} frames, {size}, {facts.duration_s:.2f} s", head, tuple(rows))
 
 
@@ -215,7 +224,7 @@ def mean_table(report: AblationReport) -> Cells:
     rows = tuple(
         (
             row.name, f"{row.kbps:.2f}", *(_signed(row.change.get(m), _COLUMNS[m]) for m in shown),
-            _signed(row.feature_percent, 1), _number(row.calls, 2), _number(row.time_ratio, 2), _within(row.coverage90),
+            _signed(row.feature_percent, 1), _number(row.calls, 2), _number(row.time_ratio, 2), *_doubt(row),
             str(row.same_bytes or ""),
         )
         for row in report.means
@@ -227,7 +236,7 @@ def mean_table(report: AblationReport) -> Cells:
         "feature distance, %",
         "calls",
         "time ratio",
-        "within",
+        *_DOUBT,
         "same bytes",
     )
     return Cells(f"The row minus the reference, mean over {len(report.clips)} clips", head, rows)
@@ -256,8 +265,11 @@ def _cost(row: Painted) -> tuple[str, str, str]:
     return _number(row.calls, 2), _number(row.p50_ms, 1), _number(row.time_ratio, 2)
 
 
-def _within(value: float | None) -> str:
-    return ABSENT if value is None else f"{100 * value:.0f} %"
+def _doubt(row: Painted | MeanRow) -> tuple[str, str, str]:
+    if row.coverage90 is None or row.ause is None or not row.ause_constant:
+        return ABSENT, ABSENT, ABSENT
+    taken = ABSENT if row.taken_back is None else f"{100 * row.taken_back:.2f} %"
+    return f"{100 * row.coverage90:.1f} %", f"{row.ause:.3f} ({row.ause / row.ause_constant:.2f})", taken
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -28,16 +28,19 @@ class Row:
 REFERENCE = Row("reference")
 FOUR_STEPS = Row("4 steps", ("receiver.steps=4",))
 FOUR_FROM_NOISE = Row("4 steps from noise", ("receiver.steps=4", "decoder.start=noise"))
-REUSE = Row("reuse", ("decoder.reuse=true",))
+REUSE = Row("4 steps, reuse", ("receiver.steps=4", "decoder.reuse=true"))
 
 ROWS: tuple[Row, ...] = (
     REFERENCE,
     Row("2 steps", ("receiver.steps=2",)),
     FOUR_STEPS,
+    Row("1 step where it helps", ("receiver.steps=auto",)),
+    Row("1 step where it helps much", ("receiver.steps=auto", "receiver.least_gain=1")),
+    Row("1 step wherever the picture changed", ("receiver.steps=auto", "receiver.least_gain=0")),
     Row("1 step from noise", ("decoder.start=noise",)),
     FOUR_FROM_NOISE,
     REUSE,
-    Row("reuse, moving", ("decoder.reuse=true", "decoder.moving=true")),
+    Row("2 steps, reuse", ("receiver.steps=2", "decoder.reuse=true")),
     Row("moving", ("decoder.moving=true",)),
     Row("half the noise shared", ("decoder.shared_noise=0.5",)),
     Row("no noise shared", ("decoder.shared_noise=0",)),
@@ -46,6 +49,8 @@ ROWS: tuple[Row, ...] = (
     Row("temporal guidance 1.5", ("decoder.temporal_guidance=1.5",)),
     Row("guide pull 0.5", ("decoder.guide_pull=0.5",)),
     Row("no pulls", ("decoder.base_pull=0", "decoder.detail_pull=0")),
+    Row("no safety", ("decoder.safety=false",)),
+    Row("uncertainty of the network alone", ("decoder.uncertainty=network",)),
     Row("structure level 1", ("decoder.structure_level=1",)),
     Row("structure level 2", ("decoder.structure_level=2",)),
     Row("labels unseen", ("decoder.labels=none",)),

@@ -15,12 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.ablation_rows import Row
 from benchmarks.files import encoded, open_input, open_sender
+from benchmarks.honesty import Tally
 from benchmarks.kept import code_hash, made_folder
 from benchmarks.latency_levels import WARM_UP_RUNS, Scene, timed
 from benchmarks.measure import same_pictures
@@ -34,24 +33,22 @@ from common.colour import crop
 from common.config import Config
 from common.container import SgvWriter, read_sgv
 from common.errors import BitstreamError
-from common.quality import coverage
 from common.state import Composition, compose
 from common.stats import Latency
 from common.types import Picture
+from receiver.budget import best_of, worth_at
 from receiver.chain import SceneDecoder
 from receiver.decoder.conditions import FrameFacts
-from receiver.decoder.synth import UNCERTAINTY_PER_LEVEL
-from receiver.painter import Painter, open_painter
+from receiver.painter import BasePainter, Painter, open_painter
 from sender.rate import FILE
 
-VERSION = 1
+VERSION = 2
 """Raised when the meaning of a stored figure changes without a change of the code that is hashed."""
 
 TIMED = 12
 """Pictures that every painter is timed on, after the warm-up."""
 BASE, GUIDE = "base picture", "guide"
 """Rows without a network, for orientation."""
-_LEAST_SIGMA = 0.25  # sample steps: an error below is rounding
 
 
 class Painted(Model):
@@ -61,6 +58,8 @@ class Painted(Model):
     kbps : of the whole file; stream : hash of its bytes, equal ones say that a setting changed nothing
     quality : of the pictures, at the clip's size
     coverage90 : part of the 8x8 cells whose error is within the 90 % interval that the painter states, ideally 0.9
+    ause : area under the sparsification error of its maps, and ause_constant of maps that say nothing
+    taken_back : part of the cells where it contradicted the guide, so that the base picture is shown
     calls : of the network, a picture; p50_ms : time of one picture, and over that of the reference's painter on the
         same pictures in turn with it (time_ratio); None without a network
     """
@@ -71,6 +70,9 @@ class Painted(Model):
     stream: str
     quality: Quality
     coverage90: float | None = None
+    ause: float | None = None
+    ause_constant: float | None = None
+    taken_back: float | None = None
     calls: float | None = None
     p50_ms: float | None = None
     time_ratio: float | None = None
@@ -201,24 +203,24 @@ def painted(
     contender: Contender, painter: Painter, scenes: Sequence[Seen | None], judge: Judge, sent: Sent
 ) -> Painted:
     """Paint everything and measure; where nothing came the last picture stays."""
-    level = _level(contender.config)
     pictures: list[Picture] = []
-    within: list[float] = []
+    tally = Tally()
     calls: list[int] = []
     for scene, source in zip(scenes, judge.source, strict=True):
         if scene is None:
             pictures.append(pictures[-1])
             continue
         remembers = painter.held is not None
+        level = level_for(contender.config, painter, scene)
         found = painter.render(*scene, level, lambda: False)
         pictures.append(crop(found.picture, source.width, source.height))
         calls.append(found.steps_done * calls_of_a_step(contender.config, remembers))
-        if found.uncertainty is not None:
-            within.append(share_within(source, pictures[-1], found.uncertainty))
+        tally.add(level, source, pictures[-1], found.uncertainty, found.taken_back)
+    doubt, safety = tally.uncertainty(), tally.safety()
     return Painted(
         name=contender.row.name, set=contender.row.set, kbps=sent.kbps, stream=sent.stream,
         quality=judge.quality(pictures), calls=float(np.mean(calls)),
-        coverage90=float(np.mean(within)) if within else None,
+        coverage90=doubt.coverage90, ause=doubt.ause, ause_constant=doubt.ause_constant, taken_back=safety.mean,
     )  # fmt: skip
 
 
@@ -227,31 +229,28 @@ def calls_of_a_step(config: Config, remembers: bool) -> int:
     return 2 if remembers and config.decoder.temporal_guidance != 1.0 else 1
 
 
-def share_within(source: Picture, picture: Picture, uncertainty: NDArray[np.uint8]) -> float:
-    """Part of the whole 8x8 cells whose luma error is within the 90 % interval of `uncertainty` [H/8, W/8]."""
-    rows, cols = source.height // 8, source.width // 8
-    square = cv2.absdiff(source.y, picture.y)[: rows * 8, : cols * 8].astype(np.float64) ** 2
-    error = np.sqrt(cv2.resize(square, (cols, rows), interpolation=cv2.INTER_AREA))
-    sigma = uncertainty[:rows, :cols] / UNCERTAINTY_PER_LEVEL
-    return coverage(error, np.maximum(sigma, _LEAST_SIGMA), 0.9)
-
-
 def levels(scenes: Sequence[Seen | None], judge: Judge, sent: Sent) -> list[Painted]:
     """The base picture and the guide themselves."""
+    painters = {BASE: ("base", BasePainter()), GUIDE: ("guide", BasePainter())}
     series: dict[str, list[Picture]] = {BASE: [], GUIDE: []}
+    tallies = {name: Tally() for name in painters}
     for scene, source in zip(scenes, judge.source, strict=True):
-        for name, pictures in series.items():
+        for name, (level, painter) in painters.items():
             if scene is None:
-                pictures.append(pictures[-1])
+                series[name].append(series[name][-1])
                 continue
-            whole = scene.composition.base if name == BASE else scene.composition.guide
-            pictures.append(crop(whole, source.width, source.height))
+            found = painter.render(*scene, level, lambda: False)
+            series[name].append(crop(found.picture, source.width, source.height))
+            tallies[name].add(level, source, series[name][-1], found.uncertainty, 0.0)
     base = judge.quality(series[BASE])
     guide = base if same_pictures(series[BASE], series[GUIDE]) else judge.quality(series[GUIDE])
     return [
-        Painted(name=name, kbps=sent.kbps, stream=sent.stream, quality=quality)
+        Painted(
+            name=name, kbps=sent.kbps, stream=sent.stream, quality=quality,
+            **tallies[name].uncertainty().model_dump(include={"coverage90", "ause", "ause_constant"}),
+        )
         for name, quality in ((BASE, base), (GUIDE, guide))
-    ]
+    ]  # fmt: skip
 
 
 # --- time ---------------------------------------------------------------------------------------------------------
@@ -266,8 +265,7 @@ def times_of(
     samples: dict[Contender, list[float]] = {one: [] for one in painters}
     for scene in some:
         for one, painter in painters.items():
-            work = partial(painter.render, *scene, _level(one.config), lambda: False)
-            samples[one].append(timed(work, clock))
+            samples[one].append(timed(partial(_paint, one.config, painter, scene), clock))
     warm_up = min(WARM_UP_RUNS, len(some) - 1)
     return {one: Latency.of(found[warm_up:]).p50_ms for one, found in samples.items()}
 
@@ -279,5 +277,15 @@ def _open(config: Config, scenes: Sequence[Seen | None]) -> Painter:
     return open_painter(config, config.stream.seed, (base.height, base.width))
 
 
-def _level(config: Config) -> str:
-    return f"bridge{config.receiver.steps}"
+def _paint(config: Config, painter: Painter, scene: Seen) -> None:
+    painter.render(*scene, level_for(config, painter, scene), lambda: False)
+
+
+def level_for(config: Config, painter: Painter, scene: Seen) -> str:
+    """At which a receiver with these settings paints this scene when it has time enough."""
+    steps = config.receiver.steps
+    if steps != "auto":
+        return f"bridge{steps}"
+    change = painter.change(scene.composition)
+    least_gain = 0.0 if config.receiver.budget_ms is None else config.receiver.least_gain
+    return best_of(worth_at(painter.levels, scene.facts.guide_scale, change, least_gain))

@@ -41,6 +41,9 @@ def bench_latency(
     sizes: Annotated[
         str, typer.Option("--sizes", help="Where every level is timed as well, e.g. 256x256,1280x720.")
     ] = "256x256,512x512,1280x720",
+    load: Annotated[
+        int, typer.Option("--load", min=0, max=64, help="Meanwhile so many other processes take a core each.")
+    ] = 0,
     bitrate: Bitrate = None,
     threads: Threads = None,
     config: ConfigFile = None,
@@ -53,7 +56,7 @@ def bench_latency(
         config, set_, stream__bitrate_bps=bitrate, stream__size="512x512", receiver__threads=threads,
         sender__threads=threads,
     )  # fmt: skip
-    run_latency(source, out, effective, seconds, parse_sizes(sizes))
+    run_latency(source, out, effective, seconds, parse_sizes(sizes), load)
 
 
 @bench_app.command("rd")
@@ -191,6 +194,66 @@ def bench_recovery(
         for rate in bitrate.split(",")
     ]
     run_recovery(clips or [], out, settings(config, set_, **flags), seconds, seeds, each, jobs)
+
+
+@bench_app.command("cuts")
+@reported
+def bench_cuts(
+    clips: Annotated[
+        Path | None,
+        typer.Option("--clips", metavar="DIR", help="Folder with clips; the built-in clip by default."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")] = Path(
+        "out/cuts"
+    ),
+    reels: Annotated[int, typer.Option("--reels", min=1, max=999, help="Clips to join from the scenes.")] = 6,
+    seconds: Seconds = None,
+    bitrate: Bitrate = None,
+    size: SizeOption = "512x512",
+    steps: Steps = "1",
+    seed: Seed = None,
+    threads: Threads = None,
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Whether both ends see new scenes, and show none of the old ones. Example: semcast bench cuts --clips clips/"""
+    from benchmarks.cuts import run_cuts
+
+    effective = settings(
+        config, set_, stream__bitrate_bps=bitrate, stream__size=size, stream__seed=seed, receiver__steps=steps,
+        receiver__threads=threads, sender__threads=threads,
+    )  # fmt: skip
+    run_cuts(clips, out, effective, seconds, reels)
+
+
+@bench_app.command("uncertainty")
+@reported
+def bench_uncertainty(
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLIP]...", help="Files or patterns; nothing: the built-in clip."),
+    ] = None,
+    folder: Annotated[Path | None, typer.Option("--clips", help="All clips of this folder.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("out/uncertainty"),
+    seconds: Seconds = None,
+    bitrate: Bitrate = None,
+    size: SizeOption = "512x512",
+    steps: Steps = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    config: ConfigFile = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Whether pictures say where they are wrong. Example: semcast bench uncertainty --clips clips --seconds 5"""
+    from benchmarks.uncertainty import run_uncertainty
+    from training.clips import list_clips
+
+    effective = settings(
+        config, set_, stream__bitrate_bps=bitrate, stream__size=size, stream__seed=seed, receiver__steps=steps,
+        receiver__threads=threads, sender__threads=threads,
+    )  # fmt: skip
+    named = [*(clips or []), *(map(str, list_clips(folder)) if folder else [])]
+    run_uncertainty(named, out, effective, seconds)
 
 
 @bench_app.command("ablation")

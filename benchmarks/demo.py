@@ -18,6 +18,7 @@ from rich.progress import Progress, TaskID
 
 from benchmarks.analog_link import AnalogLink
 from benchmarks.files import open_input, open_sender, stream_of
+from benchmarks.honesty import Tally
 from benchmarks.html import write_html
 from benchmarks.link import WIRE_BYTES, Link, LinkResult, layer_totals
 from benchmarks.measure import Instruments, Measured, measure, same_pictures
@@ -30,7 +31,6 @@ from benchmarks.report import (
     Report,
     Source,
     StageLatency,
-    Uncertainty,
     print_report,
     versions,
     write_report,
@@ -44,15 +44,14 @@ from common.config import Config
 from common.container import SgvWriter
 from common.errors import SinkError, SourceError
 from common.labelnet import feature_distance, load_labelnet
-from common.quality import ause, coverage
 from common.stats import FreezeSummary, StageTimer, find_freezes
 from common.types import Colour, Frame, Picture
 from common.wire import StreamConfig
-from receiver.decoder.synth import UNCERTAINTY_PER_LEVEL
 from receiver.painter import open_painter
 from receiver.pipeline import ReceiverSession, Shown
 from receiver.provenance import PaintedTally
 from receiver.sinks import Ffv1Sink, Mp4Sink, SideBySideSink
+from receiver.uncertainty import Map, score
 from sender.labels import LabelAnalyzer
 from sender.sources import VideoSource
 
@@ -70,7 +69,8 @@ class Record:
     output: list[Picture] = field(default_factory=list)
     base: list[Picture] = field(default_factory=list)
     guide: list[Picture] = field(default_factory=list)
-    uncertainty: list[NDArray[np.uint8] | None] = field(default_factory=list)
+    uncertainty: list[Map | None] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
     levels: list[str] = field(default_factory=list)
     fresh_s: list[float] = field(default_factory=list)
     pts_s: list[float] = field(default_factory=list)
@@ -94,6 +94,7 @@ class Record:
         self.base.append(crop(scene.base, *size) if scene else held[0])
         self.guide.append(crop(scene.guide, *size) if scene else held[1])
         self.uncertainty.append(shown.uncertainty)
+        self.tally.add(shown.level, frame.picture, picture, shown.uncertainty, shown.taken_back)
 
 
 def run_demo(source_name: str | None, out: Path, config: Config, seconds: float | None = None) -> Report:
@@ -187,7 +188,6 @@ def _evaluate(
     events += [
         Event(pts_s=round(start, 4), kind="digest_mismatch") for start, _ in session.decoder.mismatches
     ]
-    means, maps = _uncertainties(record)
     stages = {**sender_timer.summaries(), **session.timer.summaries()}
     report = Report(
         config=config.as_dict(), versions=versions(),
@@ -200,10 +200,11 @@ def _evaluate(
         latency={name: StageLatency.of(latency) for name, latency in stages.items()},
         deadline=Deadline(budget_ms=config.receiver.budget_ms, miss_ratio=record.late / len(record.levels)),
         levels=dict(Counter(record.levels)), events=sorted(events, key=lambda event: event.pts_s),
-        uncertainty=maps, freezes=Freezes.of(FreezeSummary.of(freezes)),
+        uncertainty=record.tally.uncertainty(), safety=record.tally.safety(),
+        freezes=Freezes.of(FreezeSummary.of(freezes)),
         digest_mismatches=len(session.decoder.mismatches), channel=_jsonable(result.channel),
     )  # fmt: skip
-    return report, _timeline(report, record, result, measured, means, freezes, config, source.colour)
+    return report, _timeline(report, record, result, measured, freezes, config, source.colour)
 
 
 def _jsonable(values: dict[str, object]) -> dict[str, object]:
@@ -226,38 +227,11 @@ def _qualities(record: Record, frame_rate: Fraction) -> dict[str, Measured]:
     return measured
 
 
-def _uncertainties(record: Record) -> tuple[Series, Uncertainty]:
-    """Mean uncertainty per slot (0..1, NaN without a map), and how well the maps tell the error."""
-    per_slot = np.full(len(record.levels), np.nan)
-    errors, sigmas = [], []
-    for index, (source, output, sigma) in enumerate(
-        zip(record.source, record.output, record.uncertainty, strict=True)
-    ):
-        if sigma is None:
-            continue
-        per_slot[index] = float(sigma.mean()) / 255
-        if index % 4 == 0:
-            errors.append(_cell_error(source, output, sigma.shape))
-            rows, cols = errors[-1].shape
-            sigmas.append(sigma[:rows, :cols].astype(np.float64) / UNCERTAINTY_PER_LEVEL)
-    if not errors:
-        return per_slot, Uncertainty()
-    error, sigma_all = (
-        np.concatenate([e.ravel() for e in errors]),
-        np.concatenate([s.ravel() for s in sigmas]),
-    )
-    return per_slot, Uncertainty(
-        mean=float(np.nanmean(per_slot)), coverage90=coverage(error, np.maximum(sigma_all, 0.25), 0.9),
-        ause=ause(error, sigma_all),
-    )  # fmt: skip
-
-
-def _cell_error(source: Picture, output: Picture, shape: tuple[int, ...]) -> Series:
-    """Root-mean-square luma error per whole 8x8 cell."""
-    rows, cols = min(shape[0], source.height // 8), min(shape[1], source.width // 8)
-    difference = source.y[: rows * 8, : cols * 8].astype(np.float64) - output.y[: rows * 8, : cols * 8]
-    cells: Series = np.sqrt(np.square(difference).reshape(rows, 8, cols, 8).mean(axis=(1, 3)))
-    return cells
+def _scores(record: Record, count: int) -> Series | None:
+    """Mean uncertainty of the first pictures in sample steps, NaN without a map; None where none has one."""
+    found = [score(uncertainty) for uncertainty in record.uncertainty[:count]]
+    series = np.array([np.nan if steps is None else steps for steps in found])
+    return None if np.isnan(series).all() else series
 
 
 def _timeline(
@@ -265,7 +239,6 @@ def _timeline(
     record: Record,
     result: LinkResult,
     measured: dict[str, Measured],
-    uncertainty: Series,
     freezes: Sequence[object],
     config: Config,
     colour: Colour,
@@ -287,6 +260,6 @@ def _timeline(
         pts_s, {n: np.array([layers.get(n, 0) for layers in result.layer_bytes[:count]]) for n in names},
         {name: m.psnr_yuv[:count] for name, m in measured.items()},
         {name: m.ms_ssim[:count] for name, m in measured.items()}, latency_ms, record.levels[:count],
-        None if np.isnan(uncertainty[:count]).all() else uncertainty[:count], report.events, freezes,  # type: ignore[arg-type]
+        _scores(record, count), report.events, freezes,  # type: ignore[arg-type]
         config.stream.bitrate_bps / 1e3, config.receiver.budget_ms, snapshots, colour,
     )  # fmt: skip

@@ -130,6 +130,15 @@ def _key_figures(report: Report, timeline: Timeline) -> Iterable[Card]:
     yield Card(str(report.digest_mismatches), "", "state mismatches", mood)
     if report.uncertainty.coverage90 is not None:
         yield Card(f"{100 * report.uncertainty.coverage90:.0f}", "%", "errors inside the 90 % interval")
+    if report.uncertainty.ause is not None and report.uncertainty.ause_constant is not None:
+        none = f"AUSE; {report.uncertainty.ause_constant:.3f} of a map that says nothing"
+        yield Card(f"{report.uncertainty.ause:.3f}", "", none)
+    if report.safety.pictures:
+        yield Card(
+            f"{100 * report.safety.mean:.2f}",
+            "%",
+            "of the decoder's cells contradicted the guide: base shown",
+        )
 
 
 def _sections(report: Report, timeline: Timeline) -> Iterable[str]:
@@ -142,7 +151,7 @@ def _sections(report: Report, timeline: Timeline) -> Iterable[str]:
     note = "Each dot is a picture, capture to display; the dashed line is the budget."
     yield plot_section("Latency", note, plots.latency_plot(timeline))
     if timeline.uncertainty is not None:
-        note = "How much of the picture the receiver says it made up."
+        note = "How wrong the receiver says that its pictures may be, in sample steps of luma; held pictures grow older."
         yield plot_section("Uncertainty", note, plots.uncertainty_plot(timeline))
     if timeline.snapshots:
         yield _picture_section(timeline)

@@ -6,6 +6,7 @@
                  -> once more with an anchor in use                base picture with an anchor
                  -> calibration
     the built-in clip at other sizes: each level in turn                          full path, network alone
+    with --load: the same while other processes take cores, and what deadline control makes of it (latency_load.py)
 
 Figures of a shared machine mean little by themselves, so a fixed piece of work, the calibration kernel, is timed in the
 same run: compare `p50_calibrated` between machines, and milliseconds only within one.
@@ -23,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.busy import busy_cores
 from benchmarks.files import open_input, open_sender
 from benchmarks.latency_levels import (
     FULL_PATH,
@@ -34,6 +36,7 @@ from benchmarks.latency_levels import (
     scenes_at,
     timed,
 )
+from benchmarks.latency_load import measure_load
 from benchmarks.latency_report import (
     WARPED_ADVANCE,
     WARPED_BASE,
@@ -89,16 +92,27 @@ class Timings:
 
 
 def run_latency(
-    source_name: str | None, out: Path, config: Config, seconds: float, sizes: Sequence[Size] = ()
+    source_name: str | None,
+    out: Path,
+    config: Config,
+    seconds: float,
+    sizes: Sequence[Size] = (),
+    load: int = 0,
 ) -> LatencyReport:
     """Measure, write `out`/latency.json and print tables and JSON. WeightsError without the decoder's weights.
 
     sizes : at which each level is timed, besides the clip's own
+    load : all of it while so many other processes take a core each; then also what deadline control makes of that, and
+        `out`/latency.html
     """
     network = load_model(config.receiver.decoder)
-    with open_input(source_name, config, seconds) as source:
+    with open_input(source_name, config, seconds) as source, busy_cores(load) as cores:
+        cores.set(True)
         ends = measure_ends(source_name, _sharing(_one_step(config)), seconds, float(source.frame_rate))
         report = measure_latency(source, config, network, ends, sizes)
+    if load:
+        with open_input(source_name, config, seconds) as source:
+            report = report.model_copy(update={"load": measure_load(source, tuple(source), config, load)})
     write_latency(report, out)
     print_latency(report)
     return report

@@ -50,9 +50,7 @@ class Scene:
     @classmethod
     def of(cls, state: SceneState, residual: Residual | None) -> Self:
         """The facts follow from the state."""
-        frame_rate = float(state.config.frame_rate)
-        age_s = (state.slot - state.anchor.slot) / frame_rate if state.anchor else 0.0
-        return cls(state, residual, FrameFacts(state.slot, state.scale, 4 * state.quality, age_s))
+        return cls(state, residual, FrameFacts.of(state))
 
 
 def timed(work: Callable[[], object], clock: Clock, finish: Callable[[], object] = lambda: None) -> float:
@@ -84,6 +82,8 @@ class Ladder:
         """Paint the scenes at each level, as the receiver does, and run the networks by themselves."""
         scenes = [*[scenes[0]] * WARM_UP_RUNS, *scenes]
         samples: SamplesByRow = {}
+        self.painter.reset()  # the scenes before were of another size
+        _paint(self.painter, scenes[0], "bridge1")  # what is carried over
         for level in LEVELS:
             paints = (partial(_paint, self.painter, scene, level) for scene in scenes)
             samples[FULL_PATH, level] = [timed(paint, self.clock, self.finish) for paint in paints]

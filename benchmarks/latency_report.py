@@ -11,11 +11,13 @@ from pydantic import ConfigDict, Field, JsonValue
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.latency_load import LoadReport, load_table
+from benchmarks.latency_page import load_page
 from benchmarks.report import Model, write_text
 from benchmarks.tables import Requirement, at_least, at_most, requirement_table, rich_table
 from benchmarks.two_ends import TwoEnds
 
-SCHEMA_NAME: Literal["semcast.latency/2"] = "semcast.latency/2"
+SCHEMA_NAME: Literal["semcast.latency/3"] = "semcast.latency/3"
 
 SENDER_P95_MS, BASE_P95_MS, STEP_P95_MS = 25.0, 6.0, 35.0
 """What 512x512 must reach on one thread: a whole sender step, the base picture, one network call in bfloat16."""
@@ -68,11 +70,12 @@ class LatencyReport(Model):
     """`latency.json`, and the last line of the output.
 
     idle_stages : those that this clip at this rate never needed, and that no figure here includes
+    load : under `--load`, what deadline control made of it
     """
 
     model_config = ConfigDict(title="Semcast latency", serialize_by_alias=True, validate_by_name=True)
 
-    schema_name: Literal["semcast.latency/2"] = Field(default=SCHEMA_NAME, alias="schema")
+    schema_name: Literal["semcast.latency/3"] = Field(default=SCHEMA_NAME, alias="schema")
     config: dict[str, JsonValue]
     versions: dict[str, str]
     source: str
@@ -84,6 +87,7 @@ class LatencyReport(Model):
     idle_stages: list[str]
     throughput: Throughput
     two_ends: TwoEnds | None
+    load: LoadReport | None = None
     requirements: list[Requirement]
     rows: list[Row]
 
@@ -107,7 +111,11 @@ def requirements(rows: Sequence[Row], ends: TwoEnds | None) -> list[Requirement]
 
 
 def write_latency(report: LatencyReport, out: Path) -> Path:
-    """Write `out`/latency.json; raises SinkError where that is impossible."""
+    """Write `out`/latency.json, and under load `out`/latency.html; raises SinkError where that is impossible."""
+    if report.load is not None:
+        write_text(
+            load_page(report.load, report.source, report.config, report.versions), out / "latency.html"
+        )
     return write_text(report.model_dump_json(indent=2) + "\n", out / "latency.json")
 
 
@@ -126,6 +134,9 @@ def print_latency(report: LatencyReport) -> None:
     )  # fmt: skip
     if report.two_ends is not None:
         console.print(_ends_line(report.two_ends), markup=False, highlight=False)
+    if report.load is not None:
+        console.print(rich_table(load_table(report.load)))
+        console.print(rich_table(requirement_table(report.load.requirements)))
     print(report.model_dump_json())
 
 

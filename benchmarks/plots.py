@@ -31,8 +31,11 @@ LAYER_COLOURS = {
 }  # fmt: skip
 PICTURE_COLOURS = {"guide": "#8a929c", "base": "#4f7fd6", "output": "#e07b39", "sr": "#3fa37c"}
 LEVEL_COLOURS = {
-    "hold": "#cf4b45", "guide": "#e0a030", "base": "#4f7fd6",
+    "hold": "#cf4b45", "guide": "#e0a030", "base": "#4f7fd6", "carry": "#7cc4d4",
     "bridge1": "#8fcfae", "bridge2": "#4fae86", "bridge4": "#23795a",
+}  # fmt: skip
+DOUBT_COLOURS = {
+    "expected": "#a673c9", "made": "#e07b39", "expected without": "#c9b3d9", "made without": "#e9c4aa",
 }  # fmt: skip
 SYSTEM_COLOURS = {
     "semcast": "#e07b39", "semcast-analog": "#3fa37c", "softcast": "#a673c9", "peers, envelope": "#8a929c",
@@ -203,9 +206,91 @@ def uncertainty_plot(timeline: Timeline) -> Plot:
         axes[0].fill_between(timeline.pts_s, values, color="#a673c9", alpha=0.35, linewidth=0)
         axes[0].plot(timeline.pts_s, values, color="#a673c9", linewidth=1.2)
         axes[0].set_ylim(bottom=0.0)
-        axes[0].set_ylabel("mean, 0..1")
+        axes[0].set_ylabel("mean, sample steps")
 
     return Plot(_svg(timeline, draw, (1.3,)))
+
+
+def doubt_plot(curves: Mapping[str, Sequence[tuple[float, float]]], shaded_s: tuple[float, float]) -> Plot:
+    """(time, sample steps) of each curve; what happens between two times is shaded."""
+    colours = _colours(list(curves), DOUBT_COLOURS)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(10.4, 2.4), layout="constrained")
+        axis = figure.subplots()
+        axis.axvspan(*shaded_s, color=BAD, alpha=0.18, linewidth=0)
+        for name, points in curves.items():
+            axis.plot(*zip(*points, strict=True), color=colours[name], linewidth=1.3)
+        axis.set_ylim(bottom=0.0)
+        axis.set_ylabel("sample steps")
+        axis.set_xlabel("time, s")
+        return Plot(_element(figure), tuple(colours.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Painting:
+    """One picture, for `deadline_plot`. uncertainty : sample steps, None where unknown; loaded : others took cores"""
+
+    at_s: float
+    level: str
+    spent_ms: float
+    late: bool
+    uncertainty: float | None
+    loaded: bool
+    cut: bool
+
+
+def deadline_plot(pictures: Sequence[Painting], budget_ms: float) -> Plot:
+    """Level, time against the deadline, expected error and events of each picture; the time under load is shaded."""
+    at_s = np.array([one.at_s for one in pictures])
+    order = [name for name in LEVEL_COLOURS if any(one.level == name for one in pictures)]
+    frame_s = float(np.median(np.diff(at_s))) if len(pictures) > 1 else 0.04
+
+    def draw(axes: Sequence[Axes]) -> None:
+        levels, spent, doubt, events = axes
+        for place, name in enumerate(order):
+            bars = [(one.at_s, frame_s) for one in pictures if one.level == name]
+            levels.broken_barh(bars, (place, 0.9), facecolors=LEVEL_COLOURS[name], linewidth=0)
+        levels.set_yticks([place + 0.45 for place in range(len(order))], order)
+        late = np.array([one.late for one in pictures])
+        spent_ms = np.array([one.spent_ms for one in pictures])
+        spent.plot(at_s, spent_ms, ".", color="#4f7fd6", markersize=2.5)
+        spent.plot(at_s[late], spent_ms[late], "o", color=BAD, markersize=4)
+        spent.axhline(budget_ms, color=BAD, linewidth=1.1, linestyle=(0, (4, 3)))
+        spent.set_ylim(0.0, max(1.6 * budget_ms, float(np.percentile(spent_ms, 99.5))))
+        spent.set_ylabel("spent, ms")
+        steps = [np.nan if one.uncertainty is None else one.uncertainty for one in pictures]
+        doubt.plot(at_s, steps, color="#a673c9", linewidth=1.2)
+        doubt.set_ylim(bottom=0.0)
+        doubt.set_ylabel("expected error")
+        cuts_s = [one.at_s for one in pictures if one.cut]
+        events.plot(at_s[late], [1] * int(late.sum()), "x", color=BAD, markersize=5)
+        events.plot(cuts_s, [0] * len(cuts_s), "|", color=CUT, markersize=8)
+        events.set_yticks([0, 1], ["cut", "late"])
+        events.set_ylim(-0.5, 1.5)
+        for first, last in _loaded_spans(pictures):
+            for axis in axes:
+                axis.axvspan(first, last + frame_s, color=_TEXT, alpha=0.07, linewidth=0)
+
+    heights = (0.25 * len(order) + 0.1, 1.8, 1.2, 0.6)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(10.4, sum(heights) + 0.9), layout="constrained")
+        grid = {"height_ratios": heights}
+        axes: list[Axes] = list(figure.subplots(4, 1, sharex=True, gridspec_kw=grid))
+        draw(axes)
+        axes[-1].set_xlabel("time, s")
+        axes[-1].set_xlim(float(at_s[0]), float(at_s[-1]) + frame_s)
+        legend = (*((name, LEVEL_COLOURS[name]) for name in order), ("late picture", BAD))
+        return Plot(_element(figure), legend)
+
+
+def _loaded_spans(pictures: Sequence[Painting]) -> list[tuple[float, float]]:
+    """First and last time of each stretch under load."""
+    spans = []
+    for loaded, members in groupby(pictures, key=lambda one: one.loaded):
+        times_s = [one.at_s for one in members]
+        if loaded:
+            spans.append((times_s[0], times_s[-1]))
+    return spans
 
 
 def rd_plot(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> Plot:

@@ -142,6 +142,7 @@ def _rate_row(point: OurPoint, envelopes: Envelopes, ladder: Sequence[RdPoint]) 
         levels=[LevelRow(level=level, quality=quality, gaps=_gaps(point.kbps, quality, envelopes),
                          unsteadiness_percent=_percent_above(quality.warping_error, steadiest))
                 for level, quality in point.levels.items()],
+        uncertainty=point.uncertainty, safety=point.safety,
     )  # fmt: skip
 
 

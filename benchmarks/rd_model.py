@@ -17,7 +17,7 @@ from benchmarks.rd_clip import ClipFacts
 from benchmarks.rd_plan import Level
 from benchmarks.rd_quality import MeasureName, MetricName, Quality
 from benchmarks.rd_runs import KeptPicture, OurPoint
-from benchmarks.report import Model
+from benchmarks.report import Model, Safety, Uncertainty
 from benchmarks.tables import Requirement
 
 SCHEMA_NAME: Literal["semcast.rd/2"] = "semcast.rd/2"
@@ -80,6 +80,7 @@ class RateRow(Model):
     ratio : rate over target
     excuse : why another rate than the target is the content's doing, None where it is not or need not be
     in_ladder : references that exist at this rate
+    uncertainty, safety : what the output says of itself; None without an output
     """
 
     target_kbps: float
@@ -88,6 +89,8 @@ class RateRow(Model):
     excuse: str | None
     in_ladder: list[str]
     levels: list[LevelRow]
+    uncertainty: Uncertainty | None = None
+    safety: Safety | None = None
 
 
 class Delta(Model):

@@ -15,7 +15,7 @@ from benchmarks.html import Card, conditions_section, figure, page, plot_section
 from benchmarks.rd_model import BEST, OURS, RESULT_KEYS, ClipReport, RdReport, Shot, System
 from benchmarks.rd_quality import DISTANCES, LABELS, MEASURES, MeasureName, MetricName
 from benchmarks.rd_runs import KeptPicture
-from benchmarks.rd_tables import bd_table, rate_table, summary_tables
+from benchmarks.rd_tables import bd_table, doubt_table, rate_table, summary_tables
 from benchmarks.report import write_text
 from benchmarks.tables import html_table, requirement_table
 
@@ -76,7 +76,8 @@ def _sections(report: RdReport, out: Path) -> Iterator[str]:
         yield plot_section(title, f"{note} Each point is a mean.", plots.rd_plot(_panels(report.systems)))
     for number, clip in enumerate(report.clips):
         yield plot_section(clip.name, note, plots.rd_plot(_panels(clip.systems)))
-        figures = html_table(rate_table(clip)) + html_table(bd_table(clip))
+        found = (rate_table(clip), bd_table(clip), doubt_table(clip))
+        figures = "".join(html_table(table) for table in found if table.rows)
         yield section(f"{clip.name} in figures", f"{rate_table(clip).title}. BD-rate below.", figures)
         if clip.shots:
             yield _shots(number, clip, out)

@@ -18,6 +18,7 @@ import cv2
 
 from benchmarks import sweep
 from benchmarks.files import encoded, open_input, open_received, open_sender, received
+from benchmarks.honesty import Tally
 from benchmarks.kept import code_hash, kept_result, made_folder
 from benchmarks.measure import same_pictures
 from benchmarks.peers import PeerCodec, RdPoint, round_trip, run_ladder
@@ -25,7 +26,7 @@ from benchmarks.rd_clip import ClipFacts, Loaded, Material, hash_of
 from benchmarks.rd_plan import Level
 from benchmarks.rd_quality import Judge, Metrics, Quality
 from benchmarks.rd_sr import SuperResolution, weights_hash
-from benchmarks.report import Model, versions
+from benchmarks.report import Model, Safety, Uncertainty, versions
 from common.colour import crop, picture_to_rgb
 from common.container import SgvWriter
 from common.errors import SinkError
@@ -36,7 +37,7 @@ from receiver.decoder.conditions import FrameFacts
 from sender.pipeline import Step
 from sender.rate import FILE
 
-RUN_VERSION = 2
+RUN_VERSION = 3
 """Raised when the meaning of a stored run changes without a change of the code that it names."""
 
 OUR_CODE = ("common", "sender", "receiver")
@@ -44,12 +45,14 @@ OUR_CODE = ("common", "sender", "receiver")
 
 
 class OurPoint(Model):
-    """Our system at one rate. total_bytes : of the `.sgv` file"""
+    """Our system at one rate. total_bytes : of the `.sgv` file; uncertainty, safety : of the output, None without one"""
 
     target_kbps: float
     total_bytes: int
     kbps: float
     levels: dict[Level, Quality]
+    uncertainty: Uncertainty | None = None
+    safety: Safety | None = None
 
 
 class KeptPicture(Model):
@@ -132,20 +135,28 @@ class OurRun:
 
     def run(self, out: Path) -> Result:
         """Send, receive, and measure."""
-        loaded, wanted, total_bytes = self.pictures(made_folder(out / "streams"))
+        tally = Tally()
+        loaded, wanted, total_bytes = self.pictures(made_folder(out / "streams"), tally)
         point = OurPoint(
             target_kbps=self.target_kbps, total_bytes=total_bytes, kbps=loaded.kbps(total_bytes),
             levels=_qualities(loaded.judge(self.metrics), wanted),
+            uncertainty=tally.uncertainty() if "output" in self.levels else None,
+            safety=tally.safety() if "output" in self.levels else None,
         )  # fmt: skip
         pictures = self._keep(loaded, wanted, point.kbps, out) if self.shown else ()
         return Result(clip=loaded.facts(), ours=point, pictures=pictures)
 
-    def pictures(self, folder: Path) -> tuple[Loaded, dict[Level, list[Picture]], int]:
-        """The clip, our pictures of each level, and the bytes of the `.sgv` file, which is left in `folder`."""
+    def pictures(
+        self, folder: Path, tally: Tally | None = None
+    ) -> tuple[Loaded, dict[Level, list[Picture]], int]:
+        """The clip, our pictures of each level, and the bytes of the `.sgv` file, which is left in `folder`.
+
+        tally : takes note of what the output says of itself
+        """
         path = folder / f"{self.name}.sgv"
         loaded, series, total_bytes = self._encode(path)
         if "output" in self.levels:
-            series["output"] = self._decode(path, len(loaded.frames))
+            series["output"] = self._decode(path, loaded, tally or Tally())
         return loaded, {level: series[level] for level in self.levels}, total_bytes
 
     def _encode(self, path: Path) -> tuple[Loaded, dict[Level, list[Picture]], int]:
@@ -169,14 +180,18 @@ class OurRun:
             self.sr_weights, config.receiver.device, config.stream.seed, config.receiver.threads
         )
 
-    def _decode(self, path: Path, frames: int) -> list[Picture]:
+    def _decode(self, path: Path, loaded: Loaded, tally: Tally) -> list[Picture]:
         """The decoder's pictures without a deadline, so that they do not depend on the machine's speed."""
         receiver = self.material.config.receiver.model_copy(update={"budget_ms": None})
         session, _, units = open_received(
             path, self.material.config.model_copy(update={"receiver": receiver})
         )
-        pictures = [shown.frame.picture for shown in received(session, units)]
-        return pictures + [pictures[-1]] * (frames - len(pictures))  # the last frames may have been left out
+        pictures = []
+        for frame, shown in zip(loaded.frames, received(session, units), strict=False):
+            tally.add(shown.level, frame.picture, shown.frame.picture, shown.uncertainty, shown.taken_back)
+            pictures.append(shown.frame.picture)
+        left = len(loaded.frames) - len(pictures)  # the last frames may have been left out
+        return pictures + [pictures[-1]] * left
 
     def _keep(
         self, loaded: Loaded, series: dict[Level, list[Picture]], kbps: float, out: Path

@@ -18,7 +18,12 @@ BANDS: Mapping[Band, str] = {"all": "all", "low": "{:g}-{:g} kbit/s".format(*LOW
 
 def tables(report: RdReport) -> list[Cells]:
     """Every clip, its BD-rates, the means over the clips, the requirements."""
-    found = [table for clip in report.clips for table in (rate_table(clip), bd_table(clip))]
+    found = [
+        table
+        for clip in report.clips
+        for table in (rate_table(clip), bd_table(clip), doubt_table(clip))
+        if table.rows
+    ]
     return [*found, *summary_tables(report.summary), requirement_table(report.requirements)]
 
 
@@ -43,6 +48,22 @@ def rate_table(clip: ClipReport) -> Cells:
     title = f"{clip.name}: {facts.frames} frames, {size}, {facts.duration_s:.2f} s"
     names = (LABELS[measure].replace(" ", "\n") for measure in shown)
     return Cells(title, ("target", "kbit/s", "ratio", "picture", *names, *heads), tuple(rows))
+
+
+def doubt_table(clip: ClipReport) -> Cells:
+    """How well the output says where it is wrong, and what of it was taken back; no rows without an output."""
+    rows = []
+    for rate in clip.rates:
+        found, safety = rate.uncertainty, rate.safety
+        if found is None or found.coverage90 is None or found.ause is None or not found.ause_constant:
+            continue
+        rows.append((
+            f"{rate.target_kbps:g}", f"{found.steps:.2f}", f"{100 * found.coverage90:.1f} %",
+            f"{found.ause:.3f}", f"{found.ause / found.ause_constant:.2f}",
+            ABSENT if safety is None else f"{100 * safety.mean:.2f} %",
+        ))  # fmt: skip
+    head = ("target", "expected error, steps", "inside 90 %", "AUSE", "over that of no map", "taken back")
+    return Cells(f"{clip.name}: what the output says of itself", head, tuple(rows))
 
 
 def bd_table(clip: ClipReport) -> Cells:

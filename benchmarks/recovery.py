@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.files import open_input, open_sender
-from benchmarks.link import Clip, Link
+from benchmarks.link import Clip, Link, LinkResult
 from benchmarks.plans import find_clips
 from benchmarks.pool import as_done
 from benchmarks.recovery_report import (
@@ -126,13 +126,36 @@ class Watched:
         return [seen.shown_s for seen in self.seen if seen.fresh]
 
 
-def watch(clip: Clip, source: VideoSource, config: Config) -> Watched:
+def over_link(
+    clip: Clip,
+    source: VideoSource,
+    config: Config,
+    on_shown: Callable[[Frame, Shown, float], None],
+    on_sent: Callable[[Frame, Step], None] = lambda frame, step: None,
+) -> tuple[LinkResult, ReceiverSession]:
     """Send `clip`, taken from `source`, over the configured channel on virtual time: work takes no time."""
-    sender, clock = open_sender(source, config), VirtualClock()
+    sender, clock, count = open_sender(source, config), VirtualClock(), 0
     stream, settings = sender.config, config.receiver
     size = (stream.coded_height, stream.coded_width)
-    painter = open_painter(config, stream.seed, size)
-    receiver, watched = ReceiverSession(settings, painter, clock), Watched()
+    receiver = ReceiverSession(settings, open_painter(config, stream.seed, size), clock)
+
+    def counted(frame: Frame, shown: Shown, shown_s: float) -> None:
+        nonlocal count
+        count += 1
+        on_shown(frame, shown, shown_s)
+
+    try:
+        result = Link(config, sender, receiver, clock, on_sent, counted).run(clip)
+    finally:
+        sender.close()
+    if not count:
+        raise SourceError(f"{source.name}: no picture came through the link; is the clip too short?")
+    return result, receiver
+
+
+def watch(clip: Clip, source: VideoSource, config: Config) -> Watched:
+    """What `over_link` shows."""
+    watched = Watched()
 
     def on_sent(_: Frame, step: Step) -> None:
         watched.events.update(step.events)
@@ -141,12 +164,7 @@ def watch(clip: Clip, source: VideoSource, config: Config) -> Watched:
     def on_shown(frame: Frame, shown: Shown, shown_s: float) -> None:
         watched.seen.append(Seen(frame, shown.frame.picture, shown_s, not shown.concealed))
 
-    try:
-        result = Link(config, sender, receiver, clock, on_sent, on_shown).run(clip)
-    finally:
-        sender.close()
-    if not watched.seen:
-        raise SourceError(f"{source.name}: no picture came through the link; is the clip too short?")
+    result, receiver = over_link(clip, source, config, on_shown, on_sent)
     end_s = watched.seen[-1].shown_s
     stalled_s = receiver.decoder.stalled_for_s(end_s)
     watched.mismatches = [
@@ -320,7 +338,7 @@ def _measure(task: Task, clip: Clip, source: VideoSource, condition: Condition, 
         return
     first, rate_bps = task.config.stream.seed, task.config.stream.bitrate_bps
     for seed in range(first, first + (task.seeds if condition.random else 1)):
-        watched = watch(clip, source, _over(task.config, condition.spec, seed))
+        watched = watch(clip, source, over_channel(task.config, condition.spec, seed))
         if condition.cuts:
             rows[0].extend(judge_cuts(task.name, rate_bps, condition.name, clip, watched))
         if condition.losses:
@@ -332,7 +350,8 @@ def _at_rate(config: Config, rate_bps: float) -> Config:
     return config.model_copy(update={"stream": stream})
 
 
-def _over(config: Config, spec: str, seed: int) -> Config:
+def over_channel(config: Config, spec: str, seed: int) -> Config:
+    """The settings with another channel and seed."""
     channel = config.channel.model_copy(update={"spec": spec})
     stream = config.stream.model_copy(update={"seed": seed})
     return config.model_copy(update={"channel": channel, "stream": stream})

@@ -138,12 +138,43 @@ class Event(Model):
     kind: EventKind
 
 
+class CellDoubt(Model):
+    """How well maps tell the errors of the 8x8 cells.
+
+    coverage90 : share of the errors inside the 90 % interval, ideally 0.9
+    ause : area under the sparsification error, 0 where the map ranks the errors perfectly; ause_constant : of a map that
+        is the same everywhere
+    """
+
+    coverage90: Ratio
+    ause: float
+    ause_constant: float
+    cells: Count
+
+
 class Uncertainty(Model):
-    """None where there is no map. mean, coverage90: 0..1; ause: area under the sparsification error."""
+    """None where there is no map. mean : 0..1 of what a map can hold; steps : the same in sample steps
+
+    coverage90, ause, ause_constant : see CellDoubt, which levels has for each level of the ladder
+    """
 
     mean: Ratio | None = None
+    steps: NotNegative | None = None
     coverage90: Ratio | None = None
     ause: float | None = None
+    ause_constant: float | None = None
+    levels: dict[str, CellDoubt] = Field(default_factory=dict)
+
+
+class Safety(Model):
+    """Where the decoder contradicted the guide and the base picture was shown instead.
+
+    pictures : with such a place; mean, most : share of a picture's cells
+    """
+
+    pictures: Count = 0
+    mean: Ratio = 0.0
+    most: Ratio = 0.0
 
 
 class Freezes(Model):
@@ -179,6 +210,7 @@ class Report(Model):
     levels: dict[str, Count]
     events: list[Event]
     uncertainty: Uncertainty
+    safety: Safety = Field(default_factory=Safety)
     freezes: Freezes
     digest_mismatches: Count
     channel: dict[str, JsonValue]
@@ -246,7 +278,23 @@ def _summary_table(report: Report) -> Table:
     table.add_row("levels", ", ".join(f"{name} {frames}" for name, frames in report.levels.items()))
     table.add_row("freezes", f"{freezes.count}, {freezes.total_s:.2f} s, longest {freezes.longest_s:.2f} s")
     table.add_row("digest mismatches", str(report.digest_mismatches))
+    if report.uncertainty.steps is not None:
+        table.add_row("uncertainty", _doubt_text(report.uncertainty))
+        table.add_row("taken back", _safety_text(report.safety))
     return table
+
+
+def _doubt_text(found: Uncertainty) -> str:
+    if found.steps is None or found.coverage90 is None or found.ause is None:
+        return "no map"
+    inside = f"{100 * found.coverage90:.1f} % of the errors inside the 90 % interval"
+    return (
+        f"{found.steps:.2f} sample steps, {inside}, AUSE {found.ause:.3f} ({found.ause_constant:.3f} without)"
+    )
+
+
+def _safety_text(found: Safety) -> str:
+    return f"{100 * found.mean:.2f} % of the cells, at most {100 * found.most:.1f} %, in {found.pictures} pictures"
 
 
 def _quality_table(quality: Quality) -> Table:

@@ -53,7 +53,7 @@ class Timeline:
     ms_ssim : likewise, 0..1
     latency_ms : [N] capture to display; NaN where nothing new was shown for the slot
     level : N names of levels of the ladder
-    uncertainty : [N] mean over the picture 0..1, or None where there is no map
+    uncertainty : [N] expected error of the picture, sample steps, NaN without a map; or None where there is none at all
     events : instants, ascending; those of kind "freeze" are drawn from `freezes` instead
     freezes : intervals on the time line of `pts_s`
     target_kbps, budget_ms : drawn as lines; None where there was no target or no deadline

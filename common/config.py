@@ -219,6 +219,9 @@ class ReceiverSettings(_Section):
     """Decoder weights: tiny, base, or a folder."""
     steps: Annotated[Literal["auto", 0, 1, 2, 4], BeforeValidator(_integer_in)] = "auto"
     """Diffusion steps; 0 shows the base picture, "auto" takes as many as the budget allows."""
+    least_gain: float = Field(0.25, ge=0.0, le=100.0)
+    """With steps "auto" and a budget: what a step has to be expected to gain over the detail painted before, in VMAF
+    points; 0 paints every picture anew."""
     budget_ms: Annotated[Annotated[float, Field(gt=0.0)] | None, BeforeValidator(_none_in)] = 42.0
     """Time for one picture; None, written "none", is no limit."""
     playout_delay_ms: float = Field(150.0, ge=0.0)
@@ -240,7 +243,8 @@ class DecoderSettings(_Section):
     start: Literal["base", "noise"] = "base"
     """Where the bridge begins: at the base picture with noise where that cannot be trusted, or full noise everywhere."""
     reuse: bool = False
-    """Begin at the previous output, at a step that depends on how much has changed since."""
+    """With 2 or 4 steps: leave out the first ones where an earlier picture's run still fits, as many as its change and
+    doubt allow."""
     shared_noise: Share = 1.0
     """Part of the noise's power that is the same for every picture; the rest is drawn anew and flickers."""
     moving: bool = False
@@ -259,6 +263,10 @@ class DecoderSettings(_Section):
     """Guide and label map are shown to the network 2^level times coarser."""
     labels: Literal["sent", "predicted", "none"] = "sent"
     """Label map shown to the network: as sent; where none was sent, predicted from the base picture; or none."""
+    uncertainty: Literal["calibrated", "network"] = "calibrated"
+    """What the network's uncertainty map is made of: all that the receiver knows, calibrated; or its own word alone."""
+    safety: bool = True
+    """Show the base picture where the network contradicts the guide by more than its own uncertainty."""
 
 
 class SenderSettings(_Section):

@@ -194,6 +194,13 @@ def ause(error: Floats, uncertainty: Floats, steps: int = 50) -> float:
     return float(gap.mean() / total)
 
 
+def ause_of_constant(error: Floats, steps: int = 50) -> float:
+    """What `ause` comes to for a map that is the same everywhere, so that samples are removed in any order."""
+    magnitude = np.sort(np.abs(error).astype(np.float64).ravel())
+    total = float(magnitude.mean())
+    return 0.0 if total == 0.0 else float(1.0 - _kept_means(magnitude, steps).mean() / total)
+
+
 def _require_same_shape(a: NDArray[Any], b: NDArray[Any]) -> None:
     if a.shape != b.shape:
         raise ValueError(f"cannot compare shapes {a.shape} and {b.shape}")

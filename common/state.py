@@ -68,12 +68,12 @@ class SceneState:
 
     pts : explicit time stamp of this frame, None where the constant frame rate gives it
     scale : guide scale; quality : quantiser (AV1's scale) of the guide's base pictures
-    guide : last guide picture, at the coded size / scale, None before the first key frame
+    guide : last guide picture, at the coded size / scale, None before the first key frame; guide_slot : its frame
     anchor, track : the anchor in use and the motion from it; None without anchor
     pending : (anchor id, motion from the frame that it will show) while an anchor is on its way
     headers : what the headers of coming guide pictures are predicted from, None before the first key frame
     labels, label_field : label map, and the motion field when it was sent
-    digest : CRC-32 over all of it, chained with the digest of the state before
+    digest : CRC-32 over all that anything is predicted from, chained with the digest of the state before
     """
 
     config: StreamConfig
@@ -83,6 +83,7 @@ class SceneState:
     quality: int
     sharpness: int
     guide: Picture | None
+    guide_slot: int
     headers: HeaderContext | None
     anchor: Anchor | None
     track: Track | None
@@ -129,8 +130,9 @@ def initial_state(config: StreamConfig) -> SceneState:
     zero = _zero(config)
     seed = zlib.crc32(repr((config.session, config.coded_width, config.coded_height, config.seed)).encode())
     return SceneState(
-        config=config, slot=-1, pts=None, scale=config.scales[-1], quality=0, sharpness=0, guide=None, headers=None,
-        anchor=None, track=None, pending=None, labels=np.zeros(zero.shape[:2], np.uint8), label_field=zero,
+        config=config, slot=-1, pts=None, scale=config.scales[-1], quality=0, sharpness=0,
+        guide=None, guide_slot=-1, headers=None, anchor=None, track=None, pending=None,
+        labels=np.zeros(zero.shape[:2], np.uint8), label_field=zero,
         motion_tables=motion.default_tables(), label_tables=semantics.default_tables(), digest=seed,
     )  # fmt: skip
 
@@ -164,7 +166,7 @@ def follow(base: SceneState, frame: FrameUnit, decode: Callable[[bytes], Picture
         track = _followed(track, guide, state, steps=2)
     if pending is not None:
         pending = pending[0], _followed(pending[1], guide, state, steps=1)
-    return replace(state, guide=guide, headers=headers, track=track, pending=pending)
+    return replace(state, guide=guide, guide_slot=frame.slot, headers=headers, track=track, pending=pending)
 
 
 def _unpacked(guide: bytes, frame: FrameUnit, base: SceneState) -> tuple[bytes, HeaderContext | None]:

@@ -36,11 +36,13 @@ class LoadedWeights:
     config : arguments to build the model with
     tensors : the state of the model, as stored (float16)
     sha256 : of the file, hexadecimal
+    metadata : the whole header
     """
 
     config: dict[str, Any]
     tensors: dict[str, torch.Tensor]
     sha256: str
+    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def _read(path: Path, family: str | None, digest: str, asset: Asset | None) -> L
         raise WeightsError(f"weights file {path} cannot be read: {_remedy(asset)}") from error
     if not isinstance(config, dict):
         raise WeightsError(f"weights file {path} has no usable configuration: {_remedy(asset)}")
-    return LoadedWeights(config, tensors, digest)
+    return LoadedWeights(config, tensors, digest, header)
 
 
 def _header(path: Path) -> dict[str, str]:

@@ -141,7 +141,9 @@ class AnalogDecoder:
         known = self.state is not None and self.state.scale == unit.scale and slot > self._scene_slot
         before = self.state if known and self.state is not None else initial_state(self.config)
         quality = min(_MAX_QUANTISER, round(_QUALITY_PER_STEP * float(np.sqrt(variance.mean()))))
-        state = replace(before, slot=slot, pts=pts, scale=unit.scale, quality=quality, guide=guide)
+        state = replace(
+            before, slot=slot, pts=pts, scale=unit.scale, quality=quality, guide=guide, guide_slot=slot
+        )
         if state.track is not None:
             state = replace(state, track=_followed(state.track, guide, unit.scale, slot))
         self.state = self._scenes[slot] = state

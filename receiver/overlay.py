@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from common.colour import crop
 from common.errors import UsageError
+from common.fusion import CELL
 from common.types import Frame, Picture, Plane
+from receiver.uncertainty import BYTES_PER_STEP
 
 if TYPE_CHECKING:
     from receiver.pipeline import Shown
@@ -28,9 +30,8 @@ _HOT = (88, 212)
 _GREEN = (72, 64)
 """Cb and Cr of the tints, for all matrices and ranges."""
 
-_CELL = 8
-_SURELY_WRONG = 64.0
-"""Uncertainty at which the tint is complete: an expected error of 16 sample steps."""
+_SURELY_WRONG = 16 * BYTES_PER_STEP
+"""Uncertainty at which the tint is complete, 16 sample steps."""
 _VISIBLE, _PLAIN = 2.0, 10.0
 """Mean luma change of a neighbourhood, in sample steps, at which the tint starts and is complete."""
 
@@ -41,7 +42,7 @@ _STRIP_LUMA, _TEXT_LUMA, _NEUTRAL = 24, 235, 128
 def overlaid(shown: Shown, overlay: str) -> Frame:
     """The frame of `shown` with one of `OVERLAYS` drawn in; UsageError for any other name.
 
-    uncertainty : red where the decoder expects to be wrong; unchanged below the levels that know
+    uncertainty : red where the picture may be wrong, more so the longer it has been held; unchanged before the first
     generated : green where the picture differs visibly from the deterministic base picture; unchanged without one
     level : the level's name in the upper left corner
     """
@@ -71,7 +72,7 @@ def overlaid(shown: Shown, overlay: str) -> Frame:
 def _doubt(uncertainty: NDArray[np.uint8], picture: Picture) -> Weight:
     """Uncertainty [H/8, W/8] of the coded size as weights at the chroma size of `picture`, cells blended."""
     rows, cols = uncertainty.shape
-    half = cv2.resize(uncertainty, (cols * _CELL // 2, rows * _CELL // 2), interpolation=cv2.INTER_LINEAR)
+    half = cv2.resize(uncertainty, (cols * CELL // 2, rows * CELL // 2), interpolation=cv2.INTER_LINEAR)
     height, width = picture.u.shape
     return np.minimum(half[:height, :width].astype(np.float32) / _SURELY_WRONG, 1.0)
 
@@ -81,7 +82,7 @@ def _change(picture: Picture, base: Picture) -> Weight:
     difference = cv2.absdiff(picture.y, crop(base, picture.width, picture.height).y)
     size = (picture.width // 2, picture.height // 2)
     halved = cv2.resize(difference.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    around = cast(Weight, cv2.blur(halved, (_CELL // 2 + 1, _CELL // 2 + 1)))
+    around = cast(Weight, cv2.blur(halved, (CELL // 2 + 1, CELL // 2 + 1)))
     return np.clip((around - _VISIBLE) / (_PLAIN - _VISIBLE), 0.0, 1.0)
 
 

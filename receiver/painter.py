@@ -11,6 +11,8 @@ from common.state import Composition
 from common.types import Picture
 from receiver.decoder.conditions import FrameFacts
 from receiver.decoder.synth import LEVELS, BridgeSynthesizer, Painted
+from receiver.gauge import Gauge
+from receiver.uncertainty import Map
 
 
 class Painter(Protocol):
@@ -19,8 +21,16 @@ class Painter(Protocol):
     @property
     def levels(self) -> tuple[str, ...]: ...
     @property
+    def threads(self) -> tuple[int, ...]: ...
+    @property
     def held(self) -> Picture | None: ...
+    def use_threads(self, count: int) -> None: ...
+    def change(self, composition: Composition) -> float | None: ...
+    def held_map(self, slot: int) -> Map | None: ...
     def reset(self, seed: int | None = None) -> None: ...
+    def go_on(
+        self, composition: Composition, facts: FrameFacts, should_stop: Callable[[], bool]
+    ) -> Painted | None: ...
     def render(
         self, composition: Composition, facts: FrameFacts, level: str, should_stop: Callable[[], bool]
     ) -> Painted: ...
@@ -30,13 +40,36 @@ class BasePainter:
     """Levels hold, guide and base: no weights, no torch."""
 
     levels = LEVELS[:3]
+    threads = (1,)
 
     def __init__(self) -> None:
-        self.held: Picture | None = None
+        self._gauge = Gauge()
+
+    @property
+    def held(self) -> Picture | None:
+        """The picture painted last."""
+        return self._gauge.picture
+
+    def held_map(self, slot: int) -> Map | None:
+        """How wrong it is at the time of frame `slot`."""
+        return self._gauge.held_at(slot)
+
+    def use_threads(self, count: int) -> None:
+        """There is nothing to divide."""
+
+    def change(self, composition: Composition) -> float | None:
+        """There is no detail to carry over."""
+        return None
+
+    def go_on(
+        self, composition: Composition, facts: FrameFacts, should_stop: Callable[[], bool]
+    ) -> Painted | None:
+        """There are no steps."""
+        return None
 
     def reset(self, seed: int | None = None) -> None:
         """Forget the picture painted last; there is no noise to seed."""
-        self.held = None
+        self._gauge.reset()
 
     def render(
         self, composition: Composition, facts: FrameFacts, level: str, should_stop: Callable[[], bool]
@@ -44,9 +77,7 @@ class BasePainter:
         """`level` is one of `levels`."""
         if level not in self.levels:
             raise WeightsError(f"level {level} needs a decoder: choose --decoder tiny, or --steps 0")
-        picture = composition.guide if level == "guide" else composition.base
-        self.held = picture if level != "hold" or self.held is None else self.held
-        return Painted(self.held, None, 0)
+        return Painted(*self._gauge.plain(level, composition, facts), 0)
 
 
 def open_painter(config: Config, seed: int, size: tuple[int, int]) -> Painter:

@@ -2,7 +2,8 @@
 
     units -> wait for what is missing -> parse -> follow, describe, advance -> SceneState        (receiver/chain.py;
              of an analog link: receiver/analog.py)
-          -> playout: which frame is due -> compose base -> plan level for the deadline -> paint -> picture
+          -> playout: which frame is due -> compose base -> another scene? -> plan level for the deadline -> paint
+             -> picture
           -> report: what is missing, what is held, whether to refresh -> Feedback
 
 Everything that outlives a frame is in `ReceiverSession`. It never waits: `receive`, `due` and `report` take the time.
@@ -10,7 +11,7 @@ Everything that outlives a frame is in `ReceiverSession`. It never waits: `recei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -20,12 +21,15 @@ from numpy.typing import NDArray
 from common.clock import Clock
 from common.colour import crop
 from common.config import ReceiverSettings
+from common.deadline import CostModel
 from common.state import Composition, SceneState
 from common.stats import StageTimer
 from common.types import Frame, Picture
-from receiver.budget import CostModel, plan
+from receiver.budget import CARRY, STEPS, LevelPlanner, Stopper, Way, at_once, best_of, ways_of, worth_at
 from receiver.chain import SceneDecoder
+from receiver.cuts import SceneKeeper
 from receiver.decoder.conditions import DEAF, FrameFacts
+from receiver.decoder.synth import Painted
 from receiver.jitter import Playout
 from receiver.painter import Painter
 from receiver.scenes import Scenes
@@ -33,8 +37,6 @@ from receiver.scenes import Scenes
 _REFRESH_AFTER_S = 0.45  # a stall that retransmission has not mended by then needs a key frame
 _REFRESH_EVERY_S = 0.6
 _PRIMING_RUNS = 5
-_BEST = "bridge1"  # with the shipped weights two and four steps cost more and measured no better (tiny.md)
-_COMPOSE_S = 0.005  # composing the base picture comes on top of painting; soon replaced by measurements
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,8 +44,11 @@ class Shown:
     """One picture as it is shown.
 
     frame : at the display size; level : what painted it; concealed : nothing new arrived, the picture is the last one
-    scene : the base picture's parts, None when concealed; uncertainty : uint8 [H/8, W/8] or None
+    scene : the base picture's parts, None when concealed
+    uncertainty : see receiver/uncertainty.py, None before the first picture
     spent_s : time from the start of work on it; late : that was more than the budget
+    new_scene : nothing of the pictures before it is used any more
+    taken_back : share of the cells where the decoder contradicted the guide, see receiver/safety.py
     """
 
     frame: Frame
@@ -53,6 +58,8 @@ class Shown:
     uncertainty: NDArray[np.uint8] | None
     spent_s: float
     late: bool
+    new_scene: bool = False
+    taken_back: float = 0.0
 
 
 @dataclass(slots=True)
@@ -62,6 +69,9 @@ class ReceiverSession:
     clock : measures how long work takes; `now_s` arguments are stream-side time and may be virtual
     aside : where the anchor is warped while the guide is enlarged
     shown_slot : the frame that was shown last, -1 before any
+    costs : what ways to paint take, on the painter's device and at the stream's size
+    costs_for : that size (height, width), None before it is known
+    scenes : what is known of the scene that is shown
     refresh_due : somebody wants a self-contained frame though nothing is lost: a recording begins with one
     """
 
@@ -69,24 +79,28 @@ class ReceiverSession:
     painter: Painter
     clock: Clock
     decoder: Scenes = field(default_factory=SceneDecoder)
-    costs: CostModel = field(default_factory=CostModel)
+    costs: CostModel[Way] = field(default_factory=CostModel)
     aside: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, "warp"))
     timer: StageTimer = field(init=False)
+    planner: LevelPlanner = field(init=False)
     playout: Playout = field(init=False)
     refresh_asked_s: float = -1e9
     first_arrival_s: float | None = None
     shown_slot: int = -1
+    costs_for: tuple[int, int] | None = None
     refresh_due: bool = False
+    scenes: SceneKeeper = field(default_factory=SceneKeeper)
 
     def __post_init__(self) -> None:
         self.timer = StageTimer(self.clock)
+        self.planner = self._new_planner()
         self.playout = Playout(self.settings.playout_delay_ms / 1e3)
 
     def receive(self, unit: bytes, arrival_s: float) -> None:
         """Take one unit; bad bytes are counted, never raised."""
         stream, before = self.decoder.config, self.decoder.newest_slot
-        if self.decoder.config is not None and not self.costs.known:
-            prime(self.costs, self.painter, self.clock, self._coded_size())
+        if self.decoder.config is not None:
+            self._know_costs(self._coded_size())
         with self.timer.stage("decode and advance"):
             self.decoder.push(unit, arrival_s)
         if self.first_arrival_s is None:
@@ -95,6 +109,7 @@ class ReceiverSession:
             first = max(0, self.decoder.newest_slot + 1)
             self.playout = replace(self.playout, fastest_s=None, next_slot=first)
             self.shown_slot = -1
+            self.scenes.forget()
         elif self.decoder.newest_slot > before:
             self.playout = self.playout.arrived(self._capture_s(self.decoder.newest_slot), arrival_s)
 
@@ -124,15 +139,12 @@ class ReceiverSession:
             return self._concealed(slot, began_s)
         self.shown_slot = state.slot
         with self.timer.stage("base picture"):
-            scene = self.decoder.compose(state, self.aside)
-        level = self._level(began_s, deadline_s)
-        with self.timer.stage(level):
-            painted = self.painter.render(scene, _facts(state, scene), level, self._stopper(deadline_s))
+            new, state, scene = self._composed(state)
+        level, painted = self._painted(scene, _facts(state, scene, slot), deadline_s)
+        self.scenes.painted(painted.uncertainty)
         now_s = self.clock.now_s()
-        self.costs.observe(level, now_s - began_s)
         self.timer.record("receiver total", (now_s - began_s) * 1e3)
         late = deadline_s is not None and now_s > deadline_s
-        level = level if painted.steps_done or not level.startswith("bridge") else "base"
         return Shown(
             self._framed(painted.picture, slot, state),
             level,
@@ -141,7 +153,56 @@ class ReceiverSession:
             painted.uncertainty,
             now_s - began_s,
             late,
+            new,
+            painted.taken_back,
         )
+
+    def _composed(self, state: SceneState) -> tuple[bool, SceneState, Composition]:
+        """Whether another scene is there, what of the state belongs to it, and the parts of its base picture."""
+        fresh = self.scenes.fresh(state)
+        scene = self.decoder.compose(fresh, self.aside)
+        if not self.scenes.begins(state, scene):
+            return False, fresh, scene
+        self.painter.reset()
+        still_fresh = self.scenes.fresh(state)
+        if still_fresh is not fresh:
+            scene = self.decoder.compose(still_fresh, self.aside)
+        return True, still_fresh, scene
+
+    def _painted(
+        self, scene: Composition, facts: FrameFacts, deadline_s: float | None
+    ) -> tuple[str, Painted]:
+        """The picture and its level: what was planned, or what was left of it when the time ran out."""
+        began_s = self.clock.now_s()
+        way, stopper = self._planned(scene, facts, began_s, deadline_s)
+        self.painter.use_threads(way.threads)
+        with self.timer.stage(way.level):
+            own = self.painter.go_on(scene, facts, stopper) if way == CARRY else None
+            painted = own or self.painter.render(scene, facts, way.level, stopper)
+        now_s = self.clock.now_s()
+        level = _reached(way.level, painted)
+        if level == way.level or way == CARRY or stopper.stopped:
+            # Else there was nothing to paint, which says nothing of its cost.
+            late = deadline_s is not None and now_s > deadline_s
+            self.planner.painted(way, stopper, began_s, now_s, late)
+        return level, painted
+
+    def _planned(
+        self, scene: Composition, facts: FrameFacts, now_s: float, deadline_s: float | None
+    ) -> tuple[Way, Stopper]:
+        """How to paint this frame, and when to give up or to leave the rest of it to the next ones."""
+        levels, planner = self._allowed(), self.planner
+        if self.settings.steps != "auto":
+            way = planner.way(levels[-1])
+            return way, planner.stopper(self.clock, way, now_s, None)
+        least_gain = 0.0 if deadline_s is None else self.settings.least_gain
+        worth = worth_at(levels, facts.guide_scale, self.painter.change(scene), least_gain)
+        way = planner.choose(now_s, deadline_s, worth)
+        if way != CARRY:
+            return way, planner.stopper(self.clock, way, now_s, deadline_s)
+        if deadline_s is None or best_of(worth) not in STEPS:  # what was painted before is good enough
+            return way, at_once(self.clock)
+        return way, planner.sparing(self.clock, now_s, deadline_s, self._capture_s(1))
 
     def _newest_to_show(self, slot: int) -> SceneState | None:
         """This very frame, or one before it that came too late for its own time: late is better than frozen."""
@@ -175,23 +236,25 @@ class ReceiverSession:
         assert self.decoder.config is not None
         return float(slot / self.decoder.config.frame_rate)
 
-    def _level(self, now_s: float, deadline_s: float | None) -> str:
-        levels = self._allowed()
-        if self.settings.steps != "auto":
-            return levels[-1]
-        return plan(now_s, deadline_s, self.costs.costs_s(), levels)
-
     def _allowed(self) -> Sequence[str]:
-        """Levels from the settings: those that gain something, or up to the number of steps asked for."""
-        steps = self.settings.steps
-        available = self.painter.levels
+        """Levels up to the number of steps asked for."""
+        steps, available = self.settings.steps, self.painter.levels
         if steps == "auto":
-            return available[: available.index(_BEST) + 1] if _BEST in available else available
+            return available
         wanted = "base" if steps == 0 else f"bridge{steps}"
         return available[: available.index(wanted) + 1]
 
-    def _stopper(self, deadline_s: float | None) -> Callable[[], bool]:
-        return lambda: deadline_s is not None and self.clock.now_s() > deadline_s
+    def _know_costs(self, size: tuple[int, int]) -> None:
+        """Find out what ways to paint cost at this size, unless that is known already."""
+        if self.costs_for not in (None, size):
+            self.costs = CostModel()
+            self.planner = self._new_planner()
+        self.costs_for = size
+        if not self.costs.known:
+            prime(self.costs, self.painter, self.clock, size)
+
+    def _new_planner(self) -> LevelPlanner:
+        return LevelPlanner(ways_of(self.painter.levels, self.painter.threads), self.costs)
 
     def _concealed(self, slot: int, began_s: float) -> Shown:
         """Hold the last picture: nothing arrived for this frame."""
@@ -200,7 +263,8 @@ class ReceiverSession:
         if picture is None:
             picture = _grey_scene(config.coded_height, config.coded_width).base
         spent_s = self.clock.now_s() - began_s
-        return Shown(self._framed(picture, slot, None), "hold", True, None, None, spent_s, False)
+        doubt = self.painter.held_map(slot)
+        return Shown(self._framed(picture, slot, None), "hold", True, None, doubt, spent_s, False)
 
     def _framed(self, picture: Picture, slot: int, state: SceneState | None) -> Frame:
         config = self.decoder.config
@@ -211,21 +275,46 @@ class ReceiverSession:
         return Frame(crop(picture, *even), pts, config.time_base, slot, config.colour)
 
 
-def prime(costs: CostModel, painter: Painter, clock: Clock, size: tuple[int, int]) -> None:
-    """Learn what each level costs on this machine before the first picture: deadline control starts informed.
+def prime(costs: CostModel[Way], painter: Painter, clock: Clock, size: tuple[int, int]) -> None:
+    """Learn what each way to paint costs on this machine before the first picture: deadline control starts informed.
 
     size : (height, width) of the coded picture
+    Nothing is kept for the next start of the program: this takes half a second for `tiny`, and costs of another day would
+    know nothing of the load of this one.
     """
     scene = _grey_scene(*size, contrast=64)
-    for level in painter.levels[:4]:  # more steps than one are scaled from one
-        took_s = []
-        for _ in range(_PRIMING_RUNS):
-            began_s = clock.now_s()
-            painter.render(scene, FrameFacts(), level, lambda: False)
-            took_s.append(clock.now_s() - began_s)
-        # The first runs load and allocate; one of those would rule a level out for seconds.
-        costs.observe(level, float(np.median(took_s)) + _COMPOSE_S)
+    # There has to be detail to carry over.
+    painter.render(scene, FrameFacts(), painter.levels[-1], lambda: False)
+    once: dict[int, float] = {}
+    for way in ways_of(painter.levels, painter.threads):
+        steps = STEPS.get(way.level, 0)
+        if steps > 1:  # scaled from one, which takes long enough
+            costs.observe(way, steps * once[way.threads])
+            continue
+        painter.use_threads(way.threads)
+        cost_s = _median_s(painter, clock, scene, way.level)
+        costs.observe(way, cost_s)
+        once |= {way.threads: cost_s} if steps else {}
     painter.reset()
+
+
+def _median_s(painter: Painter, clock: Clock, scene: Composition, level: str) -> float:
+    """Of some runs; the first ones load and allocate, and one of those would rule a level out for seconds."""
+    took_s = []
+    for _ in range(_PRIMING_RUNS):
+        began_s = clock.now_s()
+        painter.render(scene, FrameFacts(), level, lambda: False)
+        took_s.append(clock.now_s() - began_s)
+    return float(np.median(took_s))
+
+
+def _reached(level: str, painted: Painted) -> str:
+    """The level of what was painted: that asked for, unless time or reason ran out, or there was time for more."""
+    if level not in (*STEPS, "carry") or (painted.steps_done and level != "carry"):
+        return level
+    if painted.steps_done:
+        return f"bridge{painted.steps_done}"
+    return "carry" if painted.carried else "base"
 
 
 def _grey_scene(height: int, width: int, contrast: int = 0) -> Composition:
@@ -240,7 +329,6 @@ def _grey_scene(height: int, width: int, contrast: int = 0) -> Composition:
     return Composition(grey, None, grey, cells[0], cells[1], cells[2])
 
 
-def _facts(state: SceneState, scene: Composition) -> FrameFacts:
-    age_s = (state.slot - state.anchor.slot) / float(state.config.frame_rate) if state.anchor else 0.0
+def _facts(state: SceneState, scene: Composition, slot: int) -> FrameFacts:
     noise = 0.0 if scene.noise is None else float(np.sqrt(np.mean(np.square(scene.noise))))
-    return FrameFacts(state.slot, state.scale, 4 * state.quality, age_s, max(0.0, 1.0 - noise / DEAF))
+    return FrameFacts.of(state, max(0.0, 1.0 - noise / DEAF), slot)

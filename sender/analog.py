@@ -212,7 +212,7 @@ class AnalogSender:
         last, settings = group.frames[-1], self.settings.anchor
         age = None if self.anchor_slot is None else last.slot - self.anchor_slot
         due = age is None or age >= settings.max_age_s * self.config.frame_rate
-        if not settings.enabled or self.anchor_left or not due:
+        if not settings.enabled or self.anchor_left or not due or self.cuts.passing:
             return False
         picture, rate = group.pictures[-1], self.config.frame_rate
         piece = bisect_right(range(_MAX_PIECE + 1), spare_uses, key=self._piece_uses) - 1

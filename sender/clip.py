@@ -95,7 +95,7 @@ def _halved(affine: Affine) -> Affine:
     return np.hstack([affine[:, :2], offset / 2.0])
 
 
-def _warp_picture(picture: Picture, affine: Affine, width: int, height: int) -> Picture:
+def warp_picture(picture: Picture, affine: Affine, width: int, height: int) -> Picture:
     """Sub-pixel bicubic warp of all three planes to `width` x `height`."""
     half = _halved(affine)
     u, v = (_warp(plane, half, width // 2, height // 2) for plane in (picture.u, picture.v))
@@ -149,7 +149,7 @@ class _Ball:
         turn = np.array([[cos, sin], [-sin, cos]])
         middle = np.full((2, 1), (side - 1) / 2.0)
         affine = np.hstack([turn, middle - turn @ np.array([[x - left], [y - top]])])
-        paint = _warp_picture(self._paint, affine, side, side)
+        paint = warp_picture(self._paint, affine, side, side)
         alpha = _warp(self._alpha, affine, side, side, outside_is_zero=True)
         planes = [
             self._place(plane, over, alpha[::step, ::step], left // step, top // step)
@@ -209,7 +209,7 @@ def _stretch(plane: Plane, feature: _Feature, opening_px: float, scale: float) -
     return out
 
 
-def _ease(progress: float) -> float:
+def ease(progress: float) -> float:
     """0..1 -> 0..1 with no jump in speed (smoothstep), clamped outside."""
     clamped = min(max(progress, 0.0), 1.0)
     return clamped * clamped * (3.0 - 2.0 * clamped)
@@ -255,7 +255,7 @@ class BuiltinClip:
         age = slot - scene.start
         camera = scene.camera(age)
         photograph = self._speaking(scene.photograph, slot) if scene.speaks else scene.photograph
-        picture = _blur(_warp_picture(photograph, camera.affine(), SIDE, SIDE), camera.blur_px * camera.zoom)
+        picture = _blur(warp_picture(photograph, camera.affine(), SIDE, SIDE), camera.blur_px * camera.zoom)
         return self._ball.draw(picture, *scene.ball(age)) if scene.ball else picture
 
     def __iter__(self) -> Iterator[Frame]:
@@ -271,13 +271,13 @@ class BuiltinClip:
         return 0.7 * math.sin(0.17 * age + first) + 0.35 * math.sin(0.43 * age + second)
 
     def _portrait(self, age: int) -> _Camera:
-        progress = _ease(age / 80)
+        progress = ease(age / 80)
         x, y = 238.0 + 8.0 * progress + self._shake(age, 0), 214.0 - 30.0 * progress + self._shake(age, 1)
         return _Camera(x, y, 1.24 + 0.2 * progress)
 
     def _workshop(self, age: int) -> _Camera:
         def x(at: float) -> float:
-            whip = 216.0 * _ease((at - 26.0) / 6.0)
+            whip = 216.0 * ease((at - 26.0) / 6.0)
             return 288.0 + 0.8 * min(at, 26.0) + whip - 0.9 * max(at - 32.0, 0.0)
 
         speed_px = abs(x(age + 0.5) - x(age - 0.5))

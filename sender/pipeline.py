@@ -9,7 +9,8 @@ meant to write. Everything that outlives a frame is in `SenderSession`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from common.av1_headers import shrink
@@ -21,9 +22,18 @@ from common.residual import Residual, decode_residual
 from common.state import SceneState, advance, base_of, describe, follow, initial_state
 from common.stats import StageTimer
 from common.types import EncodedUnit, Feedback, Frame, Layer, Picture, UnitKind
-from common.wire import FrameUnit, StreamConfig, pack_config, pack_frame, pack_residual, parse_unit
+from common.wire import (
+    FrameUnit,
+    ResidualUnit,
+    StreamConfig,
+    pack_config,
+    pack_frame,
+    pack_residual,
+    parse_unit,
+)
 from sender.anchoring import AnchorDesk
 from sender.anchors import AnchorOrder
+from sender.budget import SenderBudget, Stage
 from sender.coded import CodedPicture
 from sender.control import RateKeeper
 from sender.cuts import CutState, detect_cut
@@ -58,6 +68,8 @@ class SenderSession:
 
     pace : of a link or of a file
     frames : how many will come, None if unknown; near the end nothing is begun that would not pay
+    budget : what to leave out when a frame comes late; None leaves nothing out, and the bytes depend on the input alone
+    put_off : an anchor that was ordered waits for a frame that has time for it and is worth one
     """
 
     config: StreamConfig
@@ -67,6 +79,7 @@ class SenderSession:
     pace: Pace = LINK
     frames: int | None = None
     clock: Clock = field(default_factory=SystemClock)
+    budget: SenderBudget | None = None
     timer: StageTimer = field(init=False)
     state: SceneState = field(init=False)
     keeper: RateKeeper = field(init=False)
@@ -80,6 +93,7 @@ class SenderSession:
     )
     key_slot: int = -1
     config_slot: int = -1 << 20
+    put_off: bool = False
 
     def __post_init__(self) -> None:
         self.timer = StageTimer(self.clock)
@@ -94,7 +108,7 @@ class SenderSession:
 
     def step(self, frame: Frame) -> Step:
         """Encode one frame. Raises CodecError when a layer codec fails."""
-        with self.timer.stage("sender total"):
+        with self.timer.stage("sender total"), self._within_budget():
             source = self._coded(frame)
             cut, self.cuts = detect_cut(self.cuts, source)
             left_s = self.anchors.left_s(frame.slot)
@@ -106,26 +120,24 @@ class SenderSession:
             if coded.disposable and not plan.send:
                 self.keeper.account(role, plan, 0, 0, *self.anchors.take_payment())
                 return Step((), self.state, ("skipped",))
-            order = self.order if role is Role.BASE else AnchorOrder()
             if key:
                 self.anchors.forget(frame.slot, new_scene=cut or self.state.guide is None)
-            order = self._still_good(order)
+            order = self._order_now(role)
             unit, state = self._frame_unit(frame, source, coded, role, order)
             units = [*self._config_due(frame.slot), unit]
             if order.launch:
-                with self.timer.stage("anchor"):
+                with self._optional("anchor"):
                     units.append(self.anchors.launch(source, state, order.offer))
             self.anchors.see(source, frame.slot)
-            residual = choose_residual(source, state, self.keeper.rate, self.target, self.settings.residual)
+            residual = self._residual(source, state)
             if residual is not None:
                 units.append(pack_residual(residual, state.digest))
             guide_bytes = dict(unit.layer_bytes)[Layer.GUIDE]
             side_bytes = sum(len(u.data) for u in units if u.kind is not UnitKind.ANCHOR) - guide_bytes
             self.keeper.account(role, plan, guide_bytes, side_bytes, *self.anchors.take_payment())
             events = _events(cut, key, order, self.state, state)
-            if role is Role.MIDDLE:  # base pictures have the motion search to do already
-                with self.timer.stage("anchor policy"):
-                    self.order = self.anchors.order(source, state, self.keeper.overdrawn)
+            if role is Role.MIDDLE and not self.put_off:  # base pictures have the motion search to do already
+                self.order = self._new_order(source, state)
             if not coded.disposable:
                 self.state = state
             if key:
@@ -170,15 +182,20 @@ class SenderSession:
         )  # fmt: skip
         with self.timer.stage("follow"):
             followed = follow(base, draft, self.keeper.guide.decode)
-        if role in (Role.KEY, Role.BASE):
-            with self.timer.stage("sharpness"):
+        if key or (role is Role.BASE and self._affords("sharpness")):
+            with self._optional("sharpness"):
                 draft = graded(draft, source, followed)
         corrected = role is Role.BASE and self.settings.motion.corrections and not order.drop
-        if corrected and self.anchors.source is not None and followed.anchor is not None:
-            with self.timer.stage("motion"):
+        if (
+            corrected
+            and self.anchors.source is not None
+            and followed.anchor is not None
+            and self._affords("motion")
+        ):
+            with self._optional("motion"):
                 draft = replace(draft, motion=self.side.motion(source, self.anchors.source, followed))
-        if not coded.disposable:
-            with self.timer.stage("labels"):
+        if not coded.disposable and (not self.side.labels_due(followed.slot) or self._affords("labels")):
+            with self._optional("labels"):
                 draft = replace(draft, labels=self.side.labels(source, followed))
         if ready is not None:  # corrections were for the old anchor
             draft = replace(draft, motion=None)
@@ -198,6 +215,50 @@ class SenderSession:
             return replace(order, give_up=False)
         self.anchors.give_up()
         return order
+
+    def _order_now(self, role: Role) -> AnchorOrder:
+        """What to do about anchors in this very frame; a launch that does not fit into its time is put off, and so is one
+        of a flash."""
+        if role is Role.BASE:
+            order = self._still_good(self.order)
+            self.put_off = order.launch and (self.cuts.passing or not self._affords("anchor"))
+            return AnchorOrder() if self.put_off else order
+        self.put_off = self.put_off and role is not Role.KEY
+        return AnchorOrder()
+
+    def _new_order(self, source: Picture, state: SceneState) -> AnchorOrder:
+        """What to do about anchors from the next base picture on."""
+        if self.cuts.passing or not self._affords("anchor policy"):
+            return AnchorOrder()
+        with self._optional("anchor policy"):
+            return self.anchors.order(source, state, self.keeper.overdrawn)
+
+    def _residual(self, source: Picture, state: SceneState) -> ResidualUnit | None:
+        if not self._affords("residual"):
+            return None
+        with self._optional("residual"):
+            return choose_residual(source, state, self.keeper.rate, self.target, self.settings.residual)
+
+    def _affords(self, stage: Stage) -> bool:
+        return self.budget is None or self.budget.affords(stage, self.clock.now_s())
+
+    @contextmanager
+    def _optional(self, stage: Stage) -> Iterator[None]:
+        """Time a stage that a late frame does without."""
+        began_s = self.clock.now_s()
+        with self.timer.stage(stage):
+            yield
+        if self.budget is not None:
+            now_s = self.clock.now_s()
+            self.budget.took(stage, now_s - began_s, now_s)
+
+    @contextmanager
+    def _within_budget(self) -> Iterator[None]:
+        if self.budget is not None:
+            self.budget.begin(self.clock.now_s())
+        yield
+        if self.budget is not None:
+            self.budget.end(self.clock.now_s())
 
     def _slots_of(self, key_bytes: int) -> int:
         """Frames that pass while a key frame crosses the link, with what protects it, and its arrival is reported."""

@@ -37,9 +37,13 @@ class SideInfo:
         error = float(np.mean((small - followed.guide.y) ** 2)) * source.y.size
         return 0.57 * error / (8 * self.target.picture_bytes)
 
+    def labels_due(self, slot: int) -> bool:
+        """Whether a label map may be sent with the frame at `slot`."""
+        return self.semantics.enabled and slot >= self.next_labels
+
     def labels(self, source: Picture, followed: SceneState) -> bytes | None:
         """The label map, when one is due and differs from what both ends expect."""
-        if not self.semantics.enabled or followed.slot < self.next_labels:
+        if not self.labels_due(followed.slot):
             return None
         self.next_labels = followed.slot + self.target.frame_rate / self.semantics.rate_hz
         labels, carried = self.analyzer.label(source), followed.labels_now()

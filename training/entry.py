@@ -182,3 +182,16 @@ def labels_from(
         )
     settings = LabelSettings(frames=frames)
     return train_labels(clips, out, teacher, minutes, resume, chosen, seed, dev=dev, settings=settings)
+
+
+def calibration_from(clips: Path, out: Path, decoder: str, rounds: int, threads: int, seed: int) -> str:
+    """Calibrate weights on the held-back clips of a folder; see `training.calibration`. Returns JSON: files and fits."""
+    import torch
+
+    from sender.labels import LabelAnalyzer
+    from training.calibration import CalibrationSettings, calibrate
+
+    torch.set_num_threads(threads)
+    files, fits = calibrate(clips, out, decoder, LabelAnalyzer(), CalibrationSettings(rounds=rounds), seed)
+    found = {kind: fit._asdict() for kind, fit in fits.items()}
+    return json.dumps({"weights": str(files.weights), "levels": str(files.levels), "fits": found})

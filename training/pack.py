@@ -21,7 +21,7 @@ from common.clock import Clock, SystemClock
 from common.config import Config
 from common.errors import SemcastError, SourceError
 from common.ports import Analyzer
-from common.state import SceneState, compose
+from common.state import compose
 from common.types import Feedback, Frame, Picture
 from common.wire import StreamConfig
 from receiver.decoder.conditions import FrameFacts
@@ -30,7 +30,7 @@ from sender.pipeline import SenderSession
 from sender.rate import FILE, LINK, RateTarget
 from training.clips import list_clips, read_clip
 from training.dataset import CROP, Example, ExampleWriter, View, crop_view
-from training.views import draw_view, seen
+from training.views import draw_view, seen, whole_view
 
 RATES_BPS = (6_000, 8_000, 12_000, 16_000, 24_000, 32_000, 48_000, 64_000, 96_000)
 """For a picture of 512x512."""
@@ -50,12 +50,6 @@ class PackSettings:
     def within(cls, minutes: float) -> PackSettings:
         """For so much time: a short one goes into many clips rather than into old anchors and long histories."""
         return cls() if minutes >= _LONG_MINUTES else cls(frames=(16, 40), every=4)
-
-
-def facts_of(state: SceneState, freshness: float = 1.0) -> FrameFacts:
-    """The numbers that go with a state's composition."""
-    age = (state.slot - state.anchor.slot) / float(state.config.frame_rate) if state.anchor else 0.0
-    return FrameFacts(state.slot, state.scale, state.quality * 4, age, freshness)
 
 
 def pack(
@@ -100,21 +94,37 @@ def _examples(
     path: Path, analyzer: Analyzer, rng: np.random.Generator, settings: PackSettings
 ) -> Iterator[Example]:
     """Crops of pairs of frames of one clip, sent at a random rate."""
-    start, frames = int(rng.integers(0, 60)) if rng.random() < 0.5 else 0, int(rng.integers(*settings.frames))
+    before: View | None = None
+    for index, view in enumerate(random_stream(path, settings.frames, analyzer, rng)):
+        side = view.truth.width
+        if before is not None and index % settings.every == settings.every - 1:
+            for _ in range(1 + (side > CROP)):
+                top, left = (16 * int(rng.integers(0, (side - CROP) // 16 + 1)) for _ in range(2))
+                yield Example(path.stem, crop_view(before, top, left, CROP), crop_view(view, top, left, CROP))
+        before = view
+
+
+def random_stream(
+    path: Path,
+    least_most: tuple[int, int],
+    analyzer: Analyzer,
+    rng: np.random.Generator,
+    as_it_is: bool = False,
+) -> Iterator[View]:
+    """Part of a clip, seen at random and sent at a random rate: what a receiver holds, frame by frame.
+
+    least_most : number of frames; as_it_is : the clip itself, by the sender's own policies
+    """
+    start, frames = int(rng.integers(0, 60)) if rng.random() < 0.5 else 0, int(rng.integers(*least_most))
     clip = read_clip(path, None, frames, start)
     if len(clip.pictures) < 12:
         clip = read_clip(path, None, frames, 0)
-    plan = draw_view(clip.pictures[0].height, clip.pictures[0].width, rng)
+    height, width = clip.pictures[0].y.shape
+    plan = whole_view(height, width) if as_it_is else draw_view(height, width, rng)
     pictures = [seen(plan, picture) for picture in clip.pictures]
     rate_bps = float(rng.choice(RATES_BPS)) * float(rng.uniform(0.8, 1.25)) * plan.side / 512
-    before: View | None = None
     order = reversed(pictures) if plan.backwards else pictures
-    for index, view in enumerate(_received(list(order), clip.frame_rate, rate_bps, analyzer, rng)):
-        if before is not None and index % settings.every == settings.every - 1:
-            for _ in range(1 + (plan.side > CROP)):
-                top, left = (16 * int(rng.integers(0, (plan.side - CROP) // 16 + 1)) for _ in range(2))
-                yield Example(path.stem, crop_view(before, top, left, CROP), crop_view(view, top, left, CROP))
-        before = view
+    yield from _received(list(order), clip.frame_rate, rate_bps, analyzer, rng, as_it_is)
 
 
 def _received(
@@ -123,13 +133,14 @@ def _received(
     rate_bps: float,
     analyzer: Analyzer,
     rng: np.random.Generator,
+    by_policy: bool = False,
 ) -> Iterator[View]:
     """What a receiver without losses holds, frame by frame.
 
     Many streams get an anchor early, whatever the policy says, so that a few seconds of a clip show anchors of
-    all ages; the rest are left to the policy.
+    all ages; the rest are left to the policy, as all are with `by_policy`.
     """
-    anchored = rng.random() < 0.6
+    anchored = rng.random() < 0.6 and not by_policy
     scale = int(rng.choice([2, 2, 4])) if anchored else "auto"
     side = pictures[0].width
     config = StreamConfig(int(rng.integers(1 << 16)), side, side, frame_rate, 1 / frame_rate)
@@ -146,6 +157,6 @@ def _received(
             step = session.step(frame)
             if session.anchors.flight is not None and frame.slot >= arrival_slot:
                 session.on_feedback(Feedback(0, anchors=(session.anchors.flight.anchor.anchor_id,)))
-            yield View(frame.picture, compose(step.state, step.residual), facts_of(step.state))
+            yield View(frame.picture, compose(step.state, step.residual), FrameFacts.of(step.state))
     finally:
         session.close()

@@ -1,9 +1,9 @@
 """Calibrates the switch step of denoising reuse: `python -m training.reuse EXAMPLES [WEIGHTS]`.
 
-    held-out pairs -> earlier output -> later picture begun from it at several times -> best time by change and doubt
+    held-out pairs -> run of the earlier picture -> the later one begun from it at several times -> best time
 
-Prints the constants of `receiver.decoder.bridge`: class limits are quantiles of the examples, times are those with the
-least mean loss (structure plus feature distance) in each class.
+Prints the constants of `receiver.decoder.bridge`: class limits are quantiles of the examples, times the earliest whose
+mean loss (structure plus feature distance) in a class is as good as that of all four steps.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 from common.labelnet import LabelNet
-from receiver.decoder.conditions import LUMA_PHASES, UNITS, FrameFacts, assemble, to_samples, to_units
+from receiver.decoder import bridge
+from receiver.decoder.conditions import FrameFacts, assemble, to_samples, to_units
 from receiver.decoder.model import TinyBridge
+from receiver.decoder.reuse import Path as Run
 from receiver.decoder.synth import DEFAULTS, Correction, correction_of, load_model, run_bridge
 from training.dataset import Batch, ExampleSet, with_previous
 from training.entry import shipped_judge
@@ -29,6 +30,9 @@ from training.losses import feature_distance, luma, structure
 
 TIMES = (0.25, 0.5, 0.75, 1.0)
 CHANGE_QUANTILES, UNRELIABILITY_QUANTILES = (0.25, 0.5, 0.75), (1 / 3, 2 / 3)
+STEPS = 4
+AS_GOOD = 0.0005
+"""Share of the loss by which a shorter run may be worse."""
 EXAMPLES, CROP = 96, 192
 
 Floats = NDArray[np.float64]
@@ -38,25 +42,20 @@ def measure(
     model: TinyBridge, batch: Batch, judge: LabelNet | None, correction: Correction
 ) -> tuple[float, float, list[float]]:
     """Change, unreliability and the loss from each of `TIMES` of one pair."""
-    facts = FrameFacts()
-    before = run_bridge(model, assemble(batch.earlier, torch.float32), 1, facts, correction=correction)
-    assert before is not None
+    facts, earlier = FrameFacts(), assemble(batch.earlier, torch.float32)
+    before = run_bridge(model, earlier, STEPS, facts, correction)
+    path = Run.of(earlier.base, bridge.schedule(STEPS), before.path)
     present = torch.ones(1, dtype=torch.bool)
     conditions = assemble(with_previous(batch.later, to_samples(before.prediction.x), present), torch.float32)
     truth = to_units(batch.truth_later, torch.float32)
     losses = []
     for t in TIMES:
-        known = before.prediction.x if t < 1 else None
-        found = run_bridge(model, conditions, 1, facts, correction=correction, known=known, start=t)
-        assert found is not None
+        known = path.before(t, conditions.base) if t < 1 else None
+        found = run_bridge(model, conditions, STEPS, facts, correction, known=known, start=t)
         losses.append(_loss(found.prediction.x, truth, judge))
-    change = _half(batch.later.base) - _half(batch.earlier.base)
-    return float(change.abs().mean()) * UNITS, float(conditions.unreliability.mean()), losses
-
-
-def _half(packed: Tensor) -> Tensor:
-    """Luma at half size, in units."""
-    return F.avg_pool2d(luma(to_units(packed, torch.float32)[:, :LUMA_PHASES]), 2)
+    change = path.change(conditions.base)
+    assert change is not None, "both are crops of the same size"
+    return change, float(conditions.unreliability.mean()), losses
 
 
 def _loss(x: Tensor, truth: Tensor, judge: LabelNet | None) -> float:
@@ -67,16 +66,24 @@ def _loss(x: Tensor, truth: Tensor, judge: LabelNet | None) -> float:
 def best_times(
     changes: Floats, doubts: Floats, losses: Floats, limits: tuple[Floats, Floats]
 ) -> list[list[float]]:
-    """Time with the least mean loss per class; losses [n, times]. A class without examples starts afresh."""
+    """Per class the earliest time whose mean loss is as good as that of a whole run; losses [n, times].
+
+    The more has changed and the less can be trusted, the later the switch, whatever few examples say; beyond the last
+    limit of change every picture starts afresh.
+    """
     rows, columns = (
         np.searchsorted(of, values, side="right")
         for of, values in zip(limits, (changes, doubts), strict=True)
     )
-    table = []
-    for row in range(len(limits[0]) + 1):
-        chosen = [losses[(rows == row) & (columns == column)] for column in range(len(limits[1]) + 1)]
-        table.append([TIMES[int(of.mean(axis=0).argmin())] if len(of) else 1.0 for of in chosen])
-    return table
+    table = np.full((len(limits[0]) + 1, len(limits[1]) + 1), TIMES[0])
+    for row, column in np.ndindex(table.shape):
+        chosen = losses[(rows == row) & (columns == column)]
+        if len(chosen):
+            mean = chosen.mean(axis=0)
+            table[row, column] = TIMES[int(np.argmax(mean <= mean[-1] * (1 + AS_GOOD)))]
+    table = np.maximum.accumulate(np.maximum.accumulate(table, axis=0), axis=1)
+    table[-1] = 1.0
+    return [[float(t) for t in row] for row in table]
 
 
 @torch.inference_mode()

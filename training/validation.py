@@ -75,11 +75,9 @@ def _paint(model: TinyBridge, batch: Batch) -> tuple[dict[str, Tensor], float]:
     present = torch.ones(len(batch.truth_later), dtype=torch.bool, device=batch.truth_later.device)
     alone = Correction()  # the network by itself; a batch mixes guide scales
     before = run_bridge(model, assemble(batch.earlier, torch.float32), 1, facts, correction=alone)
-    assert before is not None
     later = with_previous(batch.later, to_samples(before.prediction.x), present)
     conditions = assemble(later, torch.float32)
     one, two = (run_bridge(model, conditions, steps, facts, correction=alone) for steps in (1, 2))
-    assert one is not None and two is not None
     truth = to_units(batch.truth_later, torch.float32)
     error = torch.nn.functional.avg_pool2d(
         (one.prediction.x - truth)[:, :LUMA_PHASES].square().mean(1, keepdim=True), 4

@@ -66,6 +66,13 @@ def draw_view(height: int, width: int, rng: np.random.Generator) -> ClipView:
     )  # fmt: skip
 
 
+def whole_view(height: int, width: int) -> ClipView:
+    """The middle of a clip of this size as it is, as large as the decoder is meant for where the clip is."""
+    span = min(height, width) // 2 * 2
+    side = min(max(SIDES), span // 16 * 16)
+    return ClipView(side, (height - span) // 4 * 2, (width - span) // 4 * 2, span, span)
+
+
 def seen(view: ClipView, picture: Picture) -> Picture:
     """One picture of the clip as the view shows it, [side,side]."""
     cut = Picture(_window(picture.y, view, 1), *(_window(plane, view, 2) for plane in (picture.u, picture.v)))

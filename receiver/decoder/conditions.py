@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from torch import Tensor
 
 from common.types import Picture
 
-if TYPE_CHECKING:
-    from common.state import Composition  # with its libraries, which training on a bare machine does without
+if TYPE_CHECKING:  # with their libraries, which training on a bare machine does without
+    from common.state import Composition, SceneState
 
 PICTURE_CHANNELS = 6
 LUMA_PHASES = 4
@@ -58,6 +58,8 @@ class FrameFacts:
     guide_q : quantiser index of the guide, 0 (best)..255
     anchor_age_s : seconds since the frame that the anchor shows
     freshness : 1 = state of this very frame, 0 = stale or concealed; analog noise lowers it (`DEAF`)
+    shows : the frame that the guide shows; due : the frame at whose time the picture is shown
+    The last two are for the uncertainty alone.
     """
 
     slot: int = 0
@@ -65,6 +67,17 @@ class FrameFacts:
     guide_q: int = 128
     anchor_age_s: float = 0.0
     freshness: float = 1.0
+    shows: int = 0
+    due: int = 0
+
+    @classmethod
+    def of(cls, state: SceneState, freshness: float = 1.0, due: int | None = None) -> Self:
+        """What follows from a state. due : by default its own frame"""
+        age_s = (state.slot - state.anchor.slot) / float(state.config.frame_rate) if state.anchor else 0.0
+        return cls(
+            state.slot, state.scale, 4 * state.quality, age_s, freshness, state.guide_slot,
+            state.slot if due is None else due,
+        )  # fmt: skip
 
 
 class Observation(NamedTuple):

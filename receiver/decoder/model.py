@@ -30,6 +30,7 @@ from receiver.decoder.conditions import (
     UNITS,
     Conditions,
 )
+from receiver.decoder.parts import Parts, finished
 
 FAMILY = "bridge"
 """Of weights files that fit here."""
@@ -146,20 +147,34 @@ class TinyBridge(ModelMixin, ConfigMixin):
         """
         if embedded is None:
             embedded = self.embed(conditions)
-        painted, log_variance = self.features(z, t, conditions, embedded)
+        return finished(self.call(z, t, conditions, embedded))
+
+    def call(self, z: Tensor, t: Tensor, conditions: Conditions, embedded: Tensor) -> Parts[Prediction]:
+        """`forward` in parts."""
+        painted, log_variance = yield from self._features(z, t, conditions, embedded)
         return self.paint(painted, log_variance, conditions)
 
     def features(
         self, z: Tensor, t: Tensor, conditions: Conditions, embedded: Tensor
     ) -> tuple[Tensor, Tensor]:
         """All convolutions of a call: what `paint` takes, [N,48,H/4,W/4] and [N,1,H/8,W/8]."""
+        return finished(self._features(z, t, conditions, embedded))
+
+    def _features(
+        self, z: Tensor, t: Tensor, conditions: Conditions, embedded: Tensor
+    ) -> Parts[tuple[Tensor, Tensor]]:
         film = self.scalars(torch.cat([t[:, None].to(conditions.scalars), conditions.scalars], 1))
         quarter = self.quarter_in(_activate(self.stem_z(z) + embedded), film)
+        yield
         eighth = self.eighth_in(_activate(self.down_eighth(quarter)), film)
+        yield
         middle = self.down_sixteenth(eighth).add_(self.labels(conditions.labels).permute(0, 3, 1, 2))
         middle = self.middle(_activate(middle), film)
+        yield
         eighth = self.eighth_out(_activate(self.up_eighth(middle).add_(eighth)), film)
+        yield
         quarter = self.quarter_out(_activate(self.up_quarter(eighth).add_(quarter)), film)
+        yield
         return self.head(quarter), self.log_variance(eighth)
 
     def paint(self, painted: Tensor, log_variance: Tensor, conditions: Conditions) -> Prediction:

@@ -3,6 +3,7 @@
 hold     the picture shown last (the base picture where there is none)
 guide    the guide, upsampled
 base     the deterministic base picture
+carry    the base picture with the detail that the network painted last, where it still fits
 bridgeK  K network calls on top of it, K in 1, 2, 4
 """
 
@@ -12,8 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Self, cast
 
+import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -21,10 +24,11 @@ from common.config import DecoderSettings
 from common.errors import ConfigError, WeightsError
 from common.labelnet import LabelNet, load_labelnet
 from common.state import Composition
-from common.types import Picture
-from common.weights import load_weights
+from common.types import Picture, Plane
+from common.weights import LoadedWeights, load_weights
 from receiver.decoder import bridge
 from receiver.decoder.backends import BackendName, Network, open_network
+from receiver.decoder.carry import Detail, carried
 from receiver.decoder.conditions import (
     GUIDE,
     UNITS,
@@ -36,17 +40,18 @@ from receiver.decoder.conditions import (
     forgetful,
     known_noise,
     observe,
-    pack,
     to_samples,
-    to_units,
     unpack,
 )
 from receiver.decoder.memory import Memory, change_since, half_size, motion_since, moved
 from receiver.decoder.model import FAMILY, TinyBridge
+from receiver.decoder.parts import Parts, Telling, advanced, finished
+from receiver.decoder.reuse import Path
+from receiver.gauge import Gauge
+from receiver.safety import doubt_of, take_back
+from receiver.uncertainty import CALIBRATION, Calibrations, Cells, Estimator, Map, parsed
 
-LEVELS = ("hold", "guide", "base", "bridge1", "bridge2", "bridge4")
-UNCERTAINTY_PER_LEVEL = 4.0
-"""Uncertainty bytes per sample step of expected error."""
+LEVELS = ("hold", "guide", "base", "carry", "bridge1", "bridge2", "bridge4")
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -65,14 +70,17 @@ class Painted:
     """What a level produced.
 
     picture : at the coded size
-    uncertainty : [H/8,W/8] uint8, expected root-mean-square error in quarter sample steps, clipped at 255;
-        None from the levels below bridge1, which do not know theirs
-    steps_done : network calls behind the picture; fewer than asked when stopped, 0 = base picture or below
+    uncertainty : how wrong it may be, see receiver/uncertainty.py; None from a painter that cannot say
+    steps_done : network calls behind the picture; fewer than asked when stopped, 0 = below bridge1
+    carried : detail was carried over
+    taken_back : share of the cells where the network contradicted the guide, so that the base picture is shown, 0..1
     """
 
     picture: Picture
-    uncertainty: NDArray[np.uint8] | None
+    uncertainty: Map | None
     steps_done: int
+    carried: bool = False
+    taken_back: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +112,29 @@ def pick_device(name: DeviceName) -> torch.device:
     return torch.device("cuda" if use_cuda else "cpu")
 
 
-class BridgeSynthesizer:
-    """Paints compositions. The only thing it remembers is the picture it painted last (`reset` forgets it).
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """A run of the bridge that has begun, and may be left and gone on with.
 
-    That memory is a hint to the network, private to this receiver: the stream does not depend on it.
+    composition, facts : of the frame it was begun on; small : luma of its base picture at half size, uint8 [H/2,W/2]
+    base : that base picture as the network sees it; trust : see Conditions; times, noise : of the run
+    """
+
+    composition: Composition
+    facts: FrameFacts
+    small: Plane
+    base: Tensor
+    trust: Tensor
+    times: tuple[float, ...]
+    noise: Tensor
+    run: Telling[bridge.Sampled]
+
+
+class BridgeSynthesizer:
+    """Paints compositions. All it remembers are the picture it showed last, the last one that the network painted, and
+    how far it is with one that was not finished (`reset` forgets all).
+
+    That memory is private to this receiver: the stream does not depend on it.
     """
 
     levels = LEVELS
@@ -122,9 +149,10 @@ class BridgeSynthesizer:
         settings: DecoderSettings = DEFAULTS,
         correction: Correction | None = None,
         backend: BackendName = "torch",
+        estimator: Estimator | None = None,
     ) -> None:
         """model : its weights are moved to `device` and `dtype`; seed : of the noise
-        correction : by default as in `settings`
+        correction : by default as in `settings`; estimator : by default takes the network at its word
         """
         self._device = pick_device(device)
         self._dtype = dtype
@@ -134,6 +162,13 @@ class BridgeSynthesizer:
         self._correction = correction or correction_of(settings)
         self._labels: LabelNet | None = load_labelnet() if settings.labels == "predicted" else None
         self._memory: Memory | None = None
+        self._detail: Detail | None = None
+        self._path: Path | None = None
+        self._job: Job | None = None
+        # Other backends keep the number that they were opened with, and other devices have their own.
+        self._divisible = self._device.type == "cpu" and isinstance(self._model, TinyBridge)
+        self._threads = torch.get_num_threads() if self._divisible else 1
+        self._gauge = Gauge(estimator)
 
     @classmethod
     def load(
@@ -146,16 +181,41 @@ class BridgeSynthesizer:
         backend: BackendName = "torch",
     ) -> Self:
         """With the weights shipped under this name, or in this safetensors file; else WeightsError."""
-        return cls(load_model(name_or_path), device=device, seed=seed, settings=settings, backend=backend)
+        weights = load_weights(name_or_path, FAMILY)
+        return cls(
+            _model_of(weights, name_or_path), device=device, seed=seed, settings=settings, backend=backend,
+            estimator=_estimator_of(weights, name_or_path, settings),
+        )  # fmt: skip
 
     @property
     def held(self) -> Picture | None:
         """The picture painted last."""
         return None if self._memory is None else self._memory.shown
 
+    def held_map(self, slot: int) -> Map | None:
+        """How wrong the picture painted last is at the time of frame `slot`."""
+        return self._gauge.held_at(slot)
+
+    @property
+    def threads(self) -> tuple[int, ...]:
+        """Numbers of processor threads that make a difference."""
+        return (1,) if self._threads == 1 else (1, self._threads)
+
+    def use_threads(self, count: int) -> None:
+        """Paint on so many threads, one of `threads`, from now on."""
+        if self._threads > 1 and count != torch.get_num_threads():
+            torch.set_num_threads(count)
+
+    def change(self, composition: Composition) -> float | None:
+        """Mean change of the base picture, sample steps, since the one whose detail could be carried over; None without
+        one."""
+        detail = self._detail
+        return None if detail is None else detail.change(half_size(composition.base))
+
     def reset(self, seed: int | None = None) -> None:
-        """Forget the last picture: after a seek or a loss of state. seed : of the noise from now on"""
-        self._memory = None
+        """Forget all pictures: after a seek or a loss of state. seed : of the noise from now on"""
+        self._memory = self._detail = self._path = self._job = None
+        self._gauge.reset()
         self._seed = self._seed if seed is None else seed
 
     def warm_up(self, height: int, width: int) -> None:
@@ -172,26 +232,73 @@ class BridgeSynthesizer:
         """Paint one frame.
 
         level : one of `levels`; ConfigError otherwise
-        should_stop : asked before every network call; the newest picture is returned once it says True
+        should_stop : asked before every network call, and by the torch backend several times during one; once it says
+            True the newest picture is returned
         """
         if level not in LEVELS:
             raise ConfigError(f"unknown decoder level {level!r}: use one of {', '.join(LEVELS)}")
-        flat = np.ptp(composition.base.y) <= FLAT  # a fade to black: there is nothing to paint
+        flat = _is_flat(composition)
         if level.startswith("bridge") and not flat:
             return self._bridge(composition, facts, int(level[-1]), should_stop)
-        chosen = {"hold": self.held or composition.base, "guide": composition.guide}
-        picture = chosen.get(level, composition.base)
+        if level == "carry" and not flat:
+            return self._carry(composition, facts)
+        picture, uncertainty = self._gauge.plain(level, composition, facts)
         self._memory = Memory(picture, half_size(composition.base))
-        return Painted(picture, None, 0)
+        return Painted(picture, uncertainty, 0)
 
     @torch.inference_mode()
     def _bridge(
         self, composition: Composition, facts: FrameFacts, steps: int, should_stop: Callable[[], bool]
     ) -> Painted:
-        small, settings = half_size(composition.base), self._settings
-        memory = self._memory
-        change = 0.0 if memory is None else change_since(memory, small)
-        if memory is not None and change > CUT_CHANGE:
+        job = self._job = self._begun(composition, facts, steps)
+        sampled = advanced(job.run, should_stop)
+        # What was not finished may be gone on with while later pictures are shown.
+        return self._carry(composition, facts) if sampled is None else self._painted(job, sampled)
+
+    @torch.inference_mode()
+    def go_on(
+        self, composition: Composition, facts: FrameFacts, should_stop: Callable[[], bool]
+    ) -> Painted | None:
+        """In the time that carrying detail over leaves, until `should_stop` says so: go on with a step that did not fit
+        into that of one picture, of this one or of one before it. What it paints is carried over from then on; returned
+        where it is this very picture."""
+        if not self._divisible or _is_flat(composition):
+            return None
+        while not should_stop():
+            job = self._job = self._unfinished(composition) or self._begun(composition, facts, 1)
+            sampled = advanced(job.run, should_stop)
+            if sampled is None:
+                return None
+            painted = self._painted(job, sampled)
+            if job.composition is composition:
+                return painted
+        return None
+
+    def _carry(self, composition: Composition, facts: FrameFacts) -> Painted:
+        """The base picture with the detail painted last, unless that is of another scene."""
+        small, detail = half_size(composition.base), self._detail
+        noise = None if self._memory is None else self._memory.noise
+        change = None if detail is None else detail.change(small)
+        if detail is None or change is None or change > CUT_CHANGE:
+            self._memory = Memory(composition.base, small, noise)
+            return Painted(*self._gauge.plain("base", composition, facts), 0)
+        picture = carried(detail, composition)
+        self._memory = Memory(picture, small, noise)
+        doubt = self._gauge.carried(picture, composition, facts, detail.uncertainty, detail.base)
+        return Painted(picture, doubt, 0, carried=True)
+
+    def _unfinished(self, composition: Composition) -> Job | None:
+        """What was begun before and is still of this scene."""
+        job = self._job
+        if job is None or job.small.shape != half_size(composition.base).shape:
+            return None
+        change = float(np.mean(cv2.absdiff(half_size(composition.base), job.small)))
+        return job if change <= CUT_CHANGE else None
+
+    def _begun(self, composition: Composition, facts: FrameFacts, steps: int) -> Job:
+        """A run of the bridge on one frame, at its beginning."""
+        settings, memory, small = self._settings, self._memory, half_size(composition.base)
+        if memory is not None and change_since(memory, small) > CUT_CHANGE:
             memory = None
         if memory is not None and settings.moving:
             memory = moved(memory, motion_since(memory, small))
@@ -201,23 +308,38 @@ class BridgeSynthesizer:
         if sent_noise is not None:
             u = bridge.noisy_enough(conditions.unreliability, sent_noise)
             conditions, eps = conditions._replace(unreliability=u), bridge.topped_up(noise, u, sent_noise)
-        known, start = None, 1.0
-        if memory is not None and settings.reuse:
-            start = bridge.switch_time(change, float(conditions.unreliability.mean()))
-            known = self._units(memory.shown) if start < 1 else None
-        sampled = run_bridge(
-            self._model, conditions, steps, facts, should_stop, self._correction, noise=eps, known=known,
-            start=start, temporal_guidance=settings.temporal_guidance if memory is not None else 1.0,
+        times, known = self._reused(conditions, steps)
+        run = bridge_parts(
+            self._model, conditions, times, facts, self._correction, noise=eps, known=known,
+            temporal_guidance=settings.temporal_guidance if memory is not None else 1.0,
         )  # fmt: skip
-        if sampled is None:
-            self._memory = Memory(composition.base, small, noise)
-            return Painted(composition.base, None, 0)
-        picture = unpack(to_samples(sampled.prediction.x)[0].cpu().numpy())
-        self._memory = Memory(picture, small, noise)
-        uncertainty = uncertainty_of(sampled.prediction.log_variance)
-        if composition.noise is not None:
-            uncertainty = with_noise(uncertainty, composition.noise)
-        return Painted(picture, uncertainty, sampled.steps_done)
+        return Job(composition, facts, small, conditions.base, conditions.trust, times, noise, run)
+
+    def _reused(self, conditions: Conditions, steps: int) -> tuple[tuple[float, ...], Tensor | None]:
+        """Times of the network calls, and what an earlier run is taken to have predicted before the first of them."""
+        full = bridge.schedule(steps)
+        change = None
+        if self._settings.reuse and steps > 1 and self._path is not None:
+            change = self._path.change(conditions.base)
+        if self._path is None or change is None or change > CUT_CHANGE:
+            return full, None
+        times = bridge.schedule(steps, bridge.switch_time(change, float(conditions.unreliability.mean())))
+        return (full, None) if times == full else (times, self._path.before(times[0], conditions.base))
+
+    def _painted(self, job: Job, sampled: bridge.Sampled) -> Painted:
+        """What a job has come to, as a picture; it is over, and what it leaves behind is remembered."""
+        picture, taken_back = unpack(to_samples(sampled.prediction.x)[0].cpu().numpy()), 0.0
+        composition, facts, head = job.composition, job.facts, expected_by(sampled.prediction.log_variance)
+        if self._settings.safety:
+            parts, doubt = (composition.base, composition.guide), doubt_of(head, composition.noise)
+            picture, taken_back = take_back(picture, *parts, doubt, facts.guide_scale)
+        override = overridden(sampled.prediction.gate, job.trust)
+        uncertainty = self._gauge.network(picture, composition, facts, head, override)
+        self._job, self._memory = None, Memory(picture, job.small, job.noise)
+        self._detail = Detail(composition.base, job.small, picture, uncertainty)
+        if self._settings.reuse and job.times[0] == 1.0:
+            self._path = Path.of(job.base, job.times, sampled.path)
+        return Painted(picture, uncertainty, sampled.steps_done, taken_back=taken_back)
 
     def _conditions(self, composition: Composition, facts: FrameFacts, memory: Memory | None) -> Conditions:
         """What the network is shown, as far as the settings let it."""
@@ -249,9 +371,10 @@ class BridgeSynthesizer:
             return kept
         return bridge.blended_noise(kept, bridge.noise_like(conditions.base, self._seed, facts.slot), share)
 
-    def _units(self, picture: Picture) -> Tensor:
-        """A picture as the network's samples, [1,6,H/2,W/2]."""
-        return to_units(torch.from_numpy(pack(picture))[None].to(self._device), self._dtype)
+
+def _is_flat(composition: Composition) -> bool:
+    """A fade to black: there is nothing to paint."""
+    return bool(np.ptp(composition.base.y) <= FLAT)
 
 
 def run_bridge(
@@ -259,18 +382,32 @@ def run_bridge(
     conditions: Conditions,
     steps: int,
     facts: FrameFacts,
-    should_stop: Callable[[], bool] = lambda: False,
     correction: Correction = Correction(),
     *,
-    noise: Tensor | None = None,
     known: Tensor | None = None,
     start: float = 1.0,
-    temporal_guidance: float = 1.0,
-) -> bridge.Sampled | None:
-    """The bridge over one assembled frame (or a batch that shares `facts`).
+) -> bridge.Sampled:
+    """The bridge over one assembled frame (or a batch that shares `facts`), in noise of seed 0 and the frame's slot.
 
-    noise : [N,6,H/2,W/2], by default that of seed 0 and the frame's slot
-    known, start : picture to begin from, and the time that it is taken to stand for
+    known, start : picture taken to have been predicted before, and the switch step
+    """
+    noise, times = bridge.noise_like(conditions.base, 0, facts.slot), bridge.schedule(steps, start)
+    return finished(bridge_parts(model, conditions, times, facts, correction, noise=noise, known=known))
+
+
+def bridge_parts(
+    model: Network,
+    conditions: Conditions,
+    times: tuple[float, ...],
+    facts: FrameFacts,
+    correction: Correction,
+    *,
+    noise: Tensor,
+    known: Tensor | None = None,
+    temporal_guidance: float = 1.0,
+) -> Telling[bridge.Sampled]:
+    """`bridge.sampling` over one assembled frame (or a batch that shares `facts`).
+
     temporal_guidance : how far to go from the prediction without to the one with the previous output
     """
     predict = _predictor(model, conditions)
@@ -288,52 +425,66 @@ def run_bridge(
             x = bridge.keep_received(x, conditions.base, conditions.received * correction.residual)
         return x
 
-    noise = bridge.noise_like(conditions.base, 0, facts.slot) if noise is None else noise
-    base, u, times = conditions.base, conditions.unreliability, bridge.schedule(steps, start)
-    return bridge.sample(predict, base, u, noise, times, should_stop, refine, known)
+    return bridge.sampling(predict, conditions.base, conditions.unreliability, noise, times, refine, known)
 
 
-Predict = Callable[[Tensor, float], bridge.Prediction]
+Predict = Callable[[Tensor, float], Parts[bridge.Prediction]]
 
 
 def _predictor(model: Network, conditions: Conditions) -> Predict:
     embedded = model.embed(conditions)
-    return lambda z, t: model(z, z.new_full((len(z),), t), conditions, embedded)
+
+    def predict(z: Tensor, t: float) -> Parts[bridge.Prediction]:
+        times = z.new_full((len(z),), t)
+        if isinstance(model, TinyBridge):
+            return (yield from model.call(z, times, conditions, embedded))
+        return model(z, times, conditions, embedded)
+
+    return predict
 
 
 def _guided(led: Predict, unled: Predict, weight: float) -> Predict:
     """x = x_unled + weight (x_led - x_unled), as guidance over time in Gen-1 (Esser et al. 2023)."""
 
-    def predict(z: Tensor, t: float) -> bridge.Prediction:
-        with_memory = led(z, t)
-        return with_memory._replace(x=torch.lerp(unled(z, t).x, with_memory.x, weight))
+    def predict(z: Tensor, t: float) -> Parts[bridge.Prediction]:
+        with_memory = yield from led(z, t)
+        without = yield from unled(z, t)
+        return with_memory._replace(x=torch.lerp(without.x, with_memory.x, weight))
 
     return predict
 
 
-def uncertainty_of(log_variance: Tensor) -> NDArray[np.uint8]:
-    """[1,1,H/8,W/8] log variance -> [H/8,W/8] uint8 in quarter sample steps."""
-    steps = torch.exp(0.5 * log_variance[0, 0].float()) * (UNITS * UNCERTAINTY_PER_LEVEL)
-    return cast(NDArray[np.uint8], steps.round_().clamp_(0, 255).to(torch.uint8).cpu().numpy())
+def expected_by(log_variance: Tensor) -> Cells:
+    """[1,1,H/8,W/8] log variance -> sample steps that the network expects to be wrong by."""
+    return cast(Cells, torch.exp(0.5 * log_variance[0, 0].float()).mul_(UNITS).cpu().numpy())
 
 
-def with_noise(uncertainty: NDArray[np.uint8], noise: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The map where an analog link left noise of known size, [H/8,W/8] in sample steps: never less than that, for the
-    network is told its mean over the picture alone."""
-    return np.maximum(uncertainty, np.clip(np.rint(noise * UNCERTAINTY_PER_LEVEL), 0, 255)).astype(np.uint8)
+def overridden(gate: Tensor, trust: Tensor) -> Cells:
+    """How far the gate moves the share of the warped anchor, 0..1, [H/8,W/8]; one luma phase tells as much as all."""
+    return cast(Cells, F.avg_pool2d((gate - trust)[:, :1].abs(), 4)[0, 0].float().cpu().numpy())
 
 
 def load_model(name_or_path: str) -> TinyBridge:
     """The network in a safetensors file, float32; WeightsError if it is missing or of another family."""
-    weights = load_weights(name_or_path, FAMILY)
+    return _model_of(load_weights(name_or_path, FAMILY), name_or_path)
+
+
+def _model_of(weights: LoadedWeights, name: str) -> TinyBridge:
     try:
         model: TinyBridge = TinyBridge(**weights.config)
         model.load_state_dict({name: tensor.float() for name, tensor in weights.tensors.items()})
     except (TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(
-            f"{name_or_path} does not hold a bridge decoder of this version: retrain it or name another file"
+            f"{name} does not hold a bridge decoder of this version: retrain it or name another file"
         ) from error
     return model
+
+
+def _estimator_of(weights: LoadedWeights, name: str, settings: DecoderSettings) -> Calibrations:
+    """The calibration that is stored with the weights, as far as the settings let it."""
+    text = weights.metadata.get(CALIBRATION)
+    known = Calibrations.shipped()
+    return known if text is None or settings.uncertainty == "network" else known.joined(parsed(text, name))
 
 
 def _prepared(model: TinyBridge, device: torch.device, dtype: torch.dtype) -> TinyBridge:

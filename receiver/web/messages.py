@@ -42,7 +42,8 @@ class PageStats:
     fps : pictures shown a second; rate_bps : everything that arrived; layer_bps : its parts, by layer
     spent_ms : work on the last picture; budget_ms : what it may take, None without a limit
     delay_ms : from capture to display, None where the sender's clock is unknown
-    uncertainty : mean error that the decoder expects, sample steps; None from levels that do not know theirs
+    uncertainty : error to expect of the last picture, sample steps; None before the first
+    taken_back : part of its cells where the decoder contradicted the guide, so that the base picture is shown
     loss_ratio : datagrams lost, 0..1
     shown, concealed, late : pictures so far
     """
@@ -58,6 +59,7 @@ class PageStats:
     delay_ms: float | None = None
     level: str = ""
     uncertainty: float | None = None
+    taken_back: float = 0.0
     loss_ratio: float = 0.0
     shown: int = 0
     concealed: int = 0

@@ -6,12 +6,10 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from common.errors import BitstreamError
 from common.types import Layer, UnitKind
 from common.wire import kind_of
-from receiver.decoder.synth import UNCERTAINTY_PER_LEVEL
+from receiver.uncertainty import score
 from receiver.web.messages import LinkState, PageStats
 
 if TYPE_CHECKING:
@@ -73,7 +71,8 @@ class Meter:
             link=_link(now_s, heard_s), rate_bps=rate_bps, layer_bps=layer_bps, loss_ratio=wire.loss_ratio,
             width=last.frame.picture.width if last else 0, height=last.frame.picture.height if last else 0,
             fps=self._fps(now_s), spent_ms=last.spent_s * 1e3 if last else 0.0, budget_ms=budget_ms,
-            delay_ms=delay_ms, level=last.level if last else "", uncertainty=_expected_error(last),
+            delay_ms=delay_ms, level=last.level if last else "",
+            uncertainty=score(last.uncertainty) if last else None, taken_back=last.taken_back if last else 0.0,
             shown=self._totals["shown"], concealed=self._totals["concealed"], late=self._totals["late"],
         )  # fmt: skip
 
@@ -107,9 +106,3 @@ def _link(now_s: float, heard_s: float | None) -> LinkState:
     if heard_s is None:
         return "waiting"
     return "silent" if now_s - heard_s > SILENT_AFTER_S else "connected"
-
-
-def _expected_error(shown: Shown | None) -> float | None:
-    if shown is None or shown.uncertainty is None:
-        return None
-    return float(np.mean(shown.uncertainty)) / UNCERTAINTY_PER_LEVEL

@@ -4,13 +4,14 @@ const HEADER_BYTES = 28;
 const HEADER_VERSION = 1;
 const FLAG = { concealed: 1, late: 2, uncertainty: 4, generated: 8, level: 16, source: 32 };
 const SECONDS = 60;
-const LEVELS = ["hold", "guide", "base", "bridge1", "bridge2", "bridge4"];
+const LEVELS = ["hold", "guide", "base", "carry", "bridge1", "bridge2", "bridge4"];
 const LAYER_COLOURS = {
   guide: "#4f7fd6", anchor: "#e0a030", motion: "#3fa37c", semantics: "#a673c9", residual: "#dd6a5f",
   config: "#7f8791", overhead: "#a9b0b8",
 };
 const LEVEL_COLOURS = {
-  hold: "#cf4b45", guide: "#e0a030", base: "#4f7fd6", bridge1: "#8fcfae", bridge2: "#4fae86", bridge4: "#23795a",
+  hold: "#cf4b45", guide: "#e0a030", base: "#4f7fd6", carry: "#7cc4d4", bridge1: "#8fcfae",
+  bridge2: "#4fae86", bridge4: "#23795a",
 };
 
 const $ = (id) => document.getElementById(id);
@@ -140,7 +141,7 @@ const CHARTS = [
     value: ({ picture, stats }) => picture && `${digits(picture.spentMs, 1)} of ${stats?.budget_ms ?? "any"}` },
   { title: "Level", plot: plotLevel, value: ({ picture }) => picture?.level },
   { title: "Expected error, sample steps", plot: plotUncertainty,
-    value: ({ stats }) => stats && digits(stats.uncertainty, 2) },
+    value: ({ stats }) => stats && digits(stats.uncertainty, 2) + takenBack(stats) },
   { title: "Packets lost, %", plot: plotLoss, value: ({ stats }) => stats && digits(stats.loss_ratio * 100, 1) },
 ];
 
@@ -285,6 +286,10 @@ function plotLevel(pen, area) {
     pen.fillStyle = LEVEL_COLOURS[level] ?? theme.soft;
     pen.fillRect(area.x(t), row(level) + 1, Math.max(1, area.x(Math.min(next, t + 0.5)) - area.x(t) + 0.3), area.height / rows - 1);
   });
+}
+
+function takenBack({ taken_back: share }) {
+  return share ? `, ${digits(share * 100, 1)} % shown as the base picture` : "";
 }
 
 function plotUncertainty(pen, area) {

@@ -33,7 +33,6 @@ from common.wire import GroupUnit, is_group, pack_config, pack_group, parse_unit
 from receiver.analog import AnalogDecoder
 from receiver.decoder import bridge
 from receiver.decoder.conditions import DEAF
-from receiver.decoder.synth import UNCERTAINTY_PER_LEVEL, with_noise
 from receiver.noisy import in_cells, precision
 from receiver.painter import BasePainter
 from receiver.pipeline import ReceiverSession, _facts
@@ -313,9 +312,17 @@ def test_no_noise_changes_nothing() -> None:
 
 
 def test_uncertainty_is_never_less_than_the_noise() -> None:
-    noise = np.array([[0.0, 3.0], [10.0, 100.0]], np.float32)
-    combined = with_noise(np.full((2, 2), 20, np.uint8), noise)
-    assert combined.tolist() == [[20, 20], [round(10 * UNCERTAINTY_PER_LEVEL), 255]]
+    noise = np.zeros((6, 8), np.float32)
+    noise[0, :3] = 10.0, 20.0, 100.0
+    quiet, loud = (
+        synthesizer(model(3)).render(scene, FACTS, "base", never).uncertainty
+        for scene in (composition(), replace(composition(), noise=noise))
+    )
+    assert quiet is not None and loud is not None
+    assert loud[0, :3].tolist() == [
+        max(stated, least) for stated, least in zip(quiet[0, :3], (40, 80, 255), strict=True)
+    ]
+    assert np.array_equal(loud[1:], quiet[1:])
 
 
 def test_the_network_is_told_how_noisy_it_is() -> None:
@@ -326,8 +333,8 @@ def test_the_network_is_told_how_noisy_it_is() -> None:
     scene = link.decoder.compose(state)
     assert scene.noise is not None
     rms = float(np.sqrt(np.mean(scene.noise**2)))
-    assert _facts(state, scene).freshness == pytest.approx(1 - rms / DEAF)
-    assert _facts(state, replace(scene, noise=None)).freshness == 1
+    assert _facts(state, scene, state.slot).freshness == pytest.approx(1 - rms / DEAF)
+    assert _facts(state, replace(scene, noise=None), state.slot).freshness == 1
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4, 8])

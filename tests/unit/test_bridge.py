@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from receiver.decoder import bridge
-from receiver.decoder.bridge import Prediction
+from receiver.decoder.bridge import Prediction, Sampled
+from receiver.decoder.parts import Parts, advanced
+from receiver.decoder.reuse import Path
 
 SHAPE = (1, 6, 16, 24)
 unit = st.floats(0.0, 1.0, width=32)
@@ -28,10 +31,29 @@ def predicting(x: Tensor) -> Prediction:
     return Prediction(x, torch.zeros_like(x), torch.zeros(1, 1, 4, 6))
 
 
+def run(
+    predict: Callable[[Tensor, float], Prediction],
+    b: Tensor,
+    u: Tensor,
+    noise: Tensor,
+    times: tuple[float, ...],
+    should_stop: Callable[[], bool],
+    refine: Callable[[Tensor], Tensor] = lambda x: x,
+    known: Tensor | None = None,
+) -> Sampled | None:
+    """`bridge.sampling` with a network whose call is one part, until `should_stop` says so."""
+
+    def call(z: Tensor, t: float) -> Parts[Prediction]:
+        yield from ()
+        return predict(z, t)
+
+    return advanced(bridge.sampling(call, b, u, noise, times, refine, known), should_stop)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_a_network_that_knows_the_truth_gives_the_truth(steps: int) -> None:
     x, b, u = pictures()
-    sampled = bridge.sample(
+    sampled = run(
         lambda z, t: predicting(x), b, u, bridge.noise_like(b, 1, 2), bridge.schedule(steps), lambda: False
     )
     assert sampled is not None and sampled.steps_done == steps
@@ -56,7 +78,7 @@ def test_one_step_is_the_prediction_at_the_noisy_base() -> None:
         seen.append((z, t))
         return predicting(z * 0.5)
 
-    sampled = bridge.sample(predict, b, u, noise, bridge.schedule(1), lambda: False)
+    sampled = run(predict, b, u, noise, bridge.schedule(1), lambda: False)
     assert sampled is not None and len(seen) == 1 and seen[0][1] == 1.0
     torch.testing.assert_close(seen[0][0], b + bridge.sigma(1.0, u) * noise)
     assert torch.equal(sampled.prediction.x, seen[0][0] * 0.5)
@@ -108,7 +130,7 @@ def test_stopping_returns_the_newest_prediction(allowed: int) -> None:
         made.append(x * t)
         return predicting(made[-1])
 
-    sampled = bridge.sample(predict, b, u, torch.zeros(SHAPE), bridge.schedule(4), lambda: next(answers))
+    sampled = run(predict, b, u, torch.zeros(SHAPE), bridge.schedule(4), lambda: next(answers))
     assert len(made) == allowed
     if allowed == 0:
         assert sampled is None
@@ -121,7 +143,7 @@ def test_what_was_received_is_kept_at_every_step() -> None:
     x, b, u = pictures()
     received = torch.zeros(SHAPE)
     received[..., :8] = 1
-    sampled = bridge.sample(
+    sampled = run(
         lambda z, t: predicting(x), b, u, torch.zeros(SHAPE), (1.0,), lambda: False,
         lambda painted: bridge.keep_received(painted, b, received),
     )  # fmt: skip
@@ -156,11 +178,62 @@ def test_no_guidance_changes_nothing() -> None:
 
 
 def test_the_switch_step_stays_in_range_and_a_new_scene_starts_afresh() -> None:
-    times = [[bridge.switch_time(change, u) for u in (0.0, 0.4, 1.0)] for change in (0.0, 1.0, 3.0, 50.0)]
-    assert all(0 < t <= 1 for row in times for t in row)
-    assert times[-1] == [1.0, 1.0, 1.0]
+    assert [bridge.switch_time(50.0, u) for u in (0.0, 0.4, 1.0)] == [1.0, 1.0, 1.0]
+    assert {t for row in bridge.REUSE_TIMES for t in row} <= set(bridge.SCHEDULES[4])
     assert len(bridge.REUSE_TIMES) == len(bridge.REUSE_CHANGES) + 1
     assert all(len(row) == len(bridge.REUSE_UNRELIABILITIES) + 1 for row in bridge.REUSE_TIMES)
+
+
+@given(st.floats(0, 255), st.floats(0, 255), unit, unit)
+def test_the_more_has_changed_or_is_unsure_the_sooner_it_switches(
+    change: float, more: float, u: float, doubt: float
+) -> None:
+    now = bridge.switch_time(change, u)
+    assert now <= bridge.switch_time(change + more, u)
+    assert now <= bridge.switch_time(change, u + doubt)
+
+
+@given(st.sampled_from((1, 2, 4)), st.floats(0, 1))
+def test_reuse_leaves_out_the_first_calls_and_never_all(steps: int, start: float) -> None:
+    full, times = bridge.schedule(steps), bridge.schedule(steps, start)
+    assert times and times == full[-len(times) :]
+    assert all(t <= start for t in times) or times == full[-1:]
+    assert bridge.schedule(steps, 1.0) == full
+
+
+def path_of(base: Tensor, times: tuple[float, ...] = (1.0, 0.5), by: float = 0.1) -> Path:
+    """A run whose k-th prediction was brighter than the base picture by k times `by`."""
+    return Path.of(base, times, tuple(base + by * (k + 1) for k in range(len(times))))
+
+
+def test_a_path_gives_what_was_predicted_before_the_switch() -> None:
+    _, b, _ = pictures()
+    path = path_of(b)
+    torch.testing.assert_close(path.before(0.75, b), b + 0.1)
+    torch.testing.assert_close(path.before(0.5, b), b + 0.1)
+    torch.testing.assert_close(path.before(0.25, b), b + 0.2)
+
+
+def test_a_path_fades_with_change_and_is_of_one_size() -> None:
+    _, b, _ = pictures()
+    path = path_of(b)
+    kept = [float((path.before(0.5, b + steps / 128) - b - steps / 128).mean()) for steps in (0, 2, 4, 8, 20)]
+    assert kept[0] == pytest.approx(0.1, abs=1e-5) and kept[-2:] == pytest.approx([0.0, 0.0], abs=1e-5)
+    assert kept == sorted(kept, reverse=True)
+    assert path.change(b + 3 / 128) == pytest.approx(3.0, abs=1e-3)
+    assert path.change(torch.zeros(1, 6, 8, 8)) is None
+
+
+def test_a_run_that_was_stopped_leaves_the_path_that_it_went() -> None:
+    x, b, u = pictures()
+    answers = iter([False, False, True])
+    sampled = run(
+        lambda z, t: predicting(x * t), b, u, torch.zeros(SHAPE), bridge.schedule(4), lambda: next(answers)
+    )
+    assert sampled is not None
+    path = Path.of(b, bridge.schedule(4), sampled.path)
+    assert path.times == (1.0, 0.75) and len(path.details) == 2
+    torch.testing.assert_close(path.details[1], x * 0.75 - b)
 
 
 def test_reuse_begins_at_the_known_picture() -> None:
@@ -172,7 +245,7 @@ def test_reuse_begins_at_the_known_picture() -> None:
         seen.append((z, t))
         return predicting(x)
 
-    bridge.sample(predict, b, u, noise, bridge.schedule(1, 0.25), lambda: False, known=x)
+    run(predict, b, u, noise, bridge.schedule(4, 0.25), lambda: False, known=x)
     ((z, t),) = seen
     assert t == 0.25 and torch.allclose(z, torch.lerp(x, b, 0.25))
 

@@ -16,7 +16,7 @@ from common.errors import ConfigError, WeightsError
 from common.labelnet import LabelNet
 from common.state import Composition
 from common.types import Picture
-from receiver.decoder import bridge, synth
+from receiver.decoder import synth
 from receiver.decoder.conditions import (
     CONDITION_CHANNELS,
     FrameFacts,
@@ -237,12 +237,6 @@ def painted(times: int = 2, **changes: object) -> Picture:
 )
 def test_each_switch_changes_the_picture(change: dict[str, object]) -> None:
     assert not same(painted(), painted(**change))
-
-
-def test_reuse_begins_where_the_table_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    for time, alike in ((1.0, True), (0.5, False)):
-        monkeypatch.setattr(bridge, "switch_time", lambda change, u, time=time: time)
-        assert same(painted(reuse=True), painted()) == alike
 
 
 def test_shared_noise_paints_a_still_scene_alike_and_fresh_noise_does_not() -> None:

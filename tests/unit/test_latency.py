@@ -166,7 +166,7 @@ def test_the_command_writes_a_document_that_reads_back_and_prints_it_last(
     written = LatencyReport.model_validate_json((tmp_path / "new" / "latency.json").read_text())
     last = capsys.readouterr().out.splitlines()[-1]
     assert LatencyReport.model_validate_json(last) == written == report
-    assert json.loads(last)["schema"] == "semcast.latency/2"
+    assert json.loads(last)["schema"] == "semcast.latency/3"
 
 
 def test_the_document_has_no_fields_of_its_own() -> None:

@@ -1,0 +1,121 @@
+"""Whether two pictures show one scene: what movement, light and noise leave alike, and a new scene does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.colour import resize
+from common.likeness import (
+    BLANK_IN_THE_DARK,
+    CHANGE,
+    DETAIL,
+    LAYOUT,
+    PALETTE,
+    Look,
+    likeness,
+    look_of,
+    same_scene,
+)
+from common.types import Picture
+from sender.clip import BuiltinClip
+
+SIDE = 128
+
+
+@pytest.fixture(scope="module")
+def scenes() -> tuple[Picture, Picture]:
+    """One picture each of two scenes."""
+    clip = BuiltinClip()
+    first, second = (resize(clip.picture(slot), SIDE, SIDE) for slot in (20, 180))
+    return first, second
+
+
+def random_picture(seed: int, side: int = 64) -> Picture:
+    rng = np.random.default_rng(seed)
+    coarse = (rng.integers(0, 256, (8, 8), dtype=np.uint8) for _ in range(3))
+    planes = (
+        plane.repeat(side // 8 // k, 0).repeat(side // 8 // k, 1)
+        for plane, k in zip(coarse, (1, 2, 2), strict=True)
+    )
+    return Picture(*planes)
+
+
+def lit(picture: Picture, gain: float) -> Picture:
+    luma = np.clip(np.rint(picture.y * gain), 0, 255).astype(np.uint8)
+    return Picture(luma, picture.u, picture.v)
+
+
+def panned(picture: Picture, samples: int) -> Picture:
+    """What is beyond the edge comes into view once more."""
+    return Picture(
+        *(np.roll(plane, samples // k, 1) for plane, k in zip(picture.planes, (1, 2, 2), strict=True))
+    )
+
+
+def barred(picture: Picture, rows: int) -> Picture:
+    planes = [plane.copy() for plane in picture.planes]
+    for plane, k, black in zip(planes, (1, 2, 2), (16, 128, 128), strict=True):
+        plane[: rows // k] = plane[-(rows // k) :] = black
+    return Picture(*planes)
+
+
+def test_a_new_scene_keeps_nothing(scenes: tuple[Picture, Picture]) -> None:
+    first, second = map(look_of, scenes)
+    alike = likeness(first, second)
+    assert alike.change > CHANGE and alike.layout < LAYOUT
+    assert alike.detail < DETAIL and alike.palette > PALETTE
+    assert not same_scene(first, second)
+
+
+def test_light_keeps_layout_and_detail(scenes: tuple[Picture, Picture]) -> None:
+    first, dim = look_of(scenes[0]), look_of(lit(scenes[0], 0.5))
+    assert likeness(first, dim).change > CHANGE
+    assert likeness(first, dim).layout > 0.95 and likeness(first, dim).detail > 0.9
+    assert same_scene(first, dim)
+
+
+def test_movement_takes_the_detail_along(scenes: tuple[Picture, Picture]) -> None:
+    first, moved = look_of(scenes[0]), look_of(panned(scenes[0], 36))
+    assert likeness(first, moved).detail > 0.8 and likeness(first, moved).palette < 0.01
+    assert same_scene(first, moved)
+
+
+def test_black_bars_are_no_part_of_the_scene(scenes: tuple[Picture, Picture]) -> None:
+    """Two films of the same shape have them in common, and nothing else."""
+    first, second = (look_of(barred(scene, 24)) for scene in scenes)
+    assert first.inside == second.inside != (0, 32, 0, 32)
+    assert not same_scene(first, second)
+
+
+def test_nothing_to_see_is_said() -> None:
+    flat = Picture(*(np.full(side, 128, np.uint8) for side in ((64, 64), (32, 32), (32, 32))))
+    assert look_of(flat).blank
+    dark = lit(random_picture(1), 0.08)
+    assert look_of(dark).contrast < BLANK_IN_THE_DARK and look_of(dark).blank
+    assert not look_of(random_picture(1)).blank
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 50), st.integers(51, 99))
+def test_likeness_is_symmetric_and_within_its_limits(one: int, other: int) -> None:
+    a, b = look_of(random_picture(one)), look_of(random_picture(other))
+    assert likeness(a, b) == pytest.approx(likeness(b, a), abs=1e-4)
+    alike = likeness(a, b)
+    assert 0 <= alike.change <= 255 and 0 <= alike.palette <= 2
+    assert -1.001 <= alike.layout <= 1.001 and -1.001 <= alike.detail <= 1.001
+    assert same_scene(a, b) == same_scene(b, a)
+
+
+@given(st.integers(1, 99))
+def test_a_picture_is_like_itself_and_its_copies_of_other_sizes(seed: int) -> None:
+    small, large = look_of(random_picture(seed, 64)), look_of(random_picture(seed, 256))
+    assert same_scene(small, small) and same_scene(small, large)
+    assert likeness(small, large).change == 0
+
+
+def test_a_look_is_small(scenes: tuple[Picture, Picture]) -> None:
+    look = look_of(scenes[0])
+    assert isinstance(look, Look) and look.planes.nbytes + look.coarse.nbytes < 7_000
