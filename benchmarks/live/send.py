@@ -32,6 +32,7 @@ from channel.webrtc.transport import WebRtcTransport
 from common.clock import SystemClock, UnixClock
 from common.config import Config
 from common.errors import ChannelError, SourceError, UsageError
+from sender.budget import SenderBudget
 from sender.sources import VideoSource
 
 UPKEEP_S = 0.1
@@ -137,6 +138,7 @@ def send_live(
         first = [] if source.real_time else list(islice(frames, PROBE_FRAMES))
         # A receiver must not take a sender that was started anew for the one before.
         session = open_sender(source, config, session=secrets.randbits(16))
+        session.budget = SenderBudget(float(1 / source.frame_rate))
         stack.callback(session.close)
         session.probe(first)
         paced = stack.enter_context(
@@ -205,6 +207,12 @@ def _source_window(source: VideoSource, stack: ExitStack) -> SourceWindow | None
         return None
 
 
+def _left_out(sender: LiveSender) -> dict[str, int]:
+    """How often which stage of the encoder was, as a frame came late."""
+    budget = sender.session.budget
+    return {} if budget is None else dict(budget.left_out)
+
+
 def _even_size(source: VideoSource) -> tuple[int, int]:
     return source.width + source.width % 2, source.height + source.height % 2
 
@@ -214,7 +222,7 @@ def _print_sent(source: VideoSource, to: str, desk: SendingDesk) -> None:
         raise SourceError(f"{source.name} holds no picture")
     document = {
         "source": source.name, "to": to.partition("?")[0], "stream": asdict(desk.sender.figures()),
-        "counts": dict(desk.sender.counts), "receivers": desk.documents(),
+        "counts": dict(desk.sender.counts), "left_out": _left_out(desk.sender), "receivers": desk.documents(),
         "getStats": get_sender_stats(UnixClock().now_s(), desk.figures(), desk.sender.figures()),
         "peak_memory_mib": peak_memory_mib(),
     }  # fmt: skip

@@ -97,6 +97,8 @@ class LiveSender:
             self.session.refresh_asked = True
         self._follow(self.outlets.rate_bps(now_s))
         self.on_frame(frame)
+        if self.session.budget is not None:
+            self.session.budget.behind_s = max(0.0, now_s - self.frames.began_s - frame.time_s)
         step = self.session.step(frame)
         self.counts.update(("frames", *step.events))
         if "key" in step.events:

@@ -17,6 +17,7 @@ from common.clock import VirtualClock
 from common.errors import ChannelError
 from common.types import Frame
 from common.wire import ConfigUnit, is_key, kind_of, parse_unit
+from sender.budget import SenderBudget
 from tests.live_ends import FakeFarEnd, FakeLink, outlet_to, peer_link
 from tests.small_stream import SIDE, frame, open_session
 
@@ -30,6 +31,7 @@ class Camera:
     clock: VirtualClock
     next_slot: int = 0
     dropped: int = 0
+    began_s: float = 0.0
 
     def take(self) -> Frame | None:
         slot = int(self.clock.now_s() / FRAME_S + 1e-6)
@@ -118,6 +120,23 @@ def test_frames_are_left_out_while_nobody_could_take_them() -> None:
     live.sender.outlets.all[1].estimator.queue_s = 0.0
     live.run_until(0.7)
     assert live.sender.counts["frames"] > encoded and live.sender.figures().skipped == 5
+
+
+def test_the_encoder_is_told_how_late_a_frame_is() -> None:
+    told = []
+
+    class Budget(SenderBudget):
+        def begin(self, now_s: float) -> None:
+            told.append(self.behind_s)
+            super().begin(now_s)
+
+    live = Studio()
+    live.join("one")
+    live.sender.session.budget = Budget(FRAME_S)
+    live.run_until(0.2)
+    live.sender.frames.began_s = -0.1  # type: ignore[misc]
+    live.run_until(0.4)
+    assert max(told[:5]) < 0.01 and min(told[-4:]) > 0.09
 
 
 def test_the_encoder_follows_the_rate_where_it_changes_noticeably(monkeypatch: pytest.MonkeyPatch) -> None:
