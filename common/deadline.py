@@ -36,7 +36,7 @@ _LONGER = 4
 _NONE = 1 << 30
 _WINDOW = 48
 _P95 = 0.95
-_NEARLY = 1.5
+_NEARLY, _GRAIN_S = 1.5, 0.001  # times the least, or so much more: what takes next to nothing varies by more
 _FADE = 0.98  # per option taken that was another one: after one slow picture a level is tried again within a second
 
 
@@ -113,7 +113,7 @@ class CostModel(Generic[K]):
         seen.add(cost_s, self._count)
         slowed = cost_s / seen.least_s if seen.least_s > 0 else 1.0
         self._slowed = slowed if late else min(self._slowed, slowed)
-        if self._slowed < _NEARLY:
+        if self._slowed < _NEARLY or (not late and cost_s - seen.least_s < _GRAIN_S):
             self._slowed = 1.0
 
     def costs_s(self) -> dict[K, float]:
@@ -181,13 +181,16 @@ class Governor(Generic[K]):
         some = {option: gain for option, gain in gains.items() if option in options}
         return some or dict([next(iter(gains.items()))])
 
-    def took(self, option: K, cost_s: float, now_s: float, late: bool, given_up: bool = False) -> None:
+    def took(
+        self, option: K, cost_s: float, now_s: float, late: bool, given_up: bool = False, blamed: bool = True
+    ) -> None:
         """What became of it.
 
         late : it was ready after its deadline; given_up : it was left for a cheaper one on the way, so as not to be late
+        blamed : not what is so cheap that something else was the cause, and that its cost alone tells when it is too dear
         """
         if given_up:  # it would have taken longer
             cost_s = max(cost_s, self.costs.costs_s().get(option, 0.0))
         self.costs.observe(option, cost_s, late)
-        if late or given_up:
+        if (late and blamed) or given_up:
             self.ceiling = self.ceiling.lowered(max(0, self.options.index(option) - 1), now_s, tried=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
@@ -128,7 +129,8 @@ def belongs(recent: Sequence[Look], look: Look, detail: float = DETAIL) -> bool:
 def _abrupt(recent: Sequence[Look], look: Look) -> bool:
     if len(recent) < 2:
         return False
-    return change_between(recent[-2], recent[-1]) < _STILL * change_between(recent[-1], look)
+    moved = max(change_between(a, b) for a, b in pairwise(recent[-4:]))  # some films show pictures twice
+    return moved < _STILL * change_between(recent[-1], look)
 
 
 def change_between(a: Look, b: Look) -> float:

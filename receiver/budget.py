@@ -216,12 +216,12 @@ class LevelPlanner:
             self.rests.observe(way, now_s - stopper.asked_s[-1])
         if way != CARRY:
             self._keep_pace(way, stopper, now_s, given_up or late)
-            self.governor.took(way, now_s - began_s, now_s, late, given_up)
+            self.governor.took(way, now_s - began_s, now_s, late, given_up, blamed=way.level in STEPS)
             return
         parts_s = stopper.parts_s
         for number, part_s in enumerate(parts_s, 1):
             self.spread.took(True, part_s, now_s, late and number == len(parts_s))
-        self.governor.took(way, now_s - began_s - stopper.asking_s, now_s, late and not parts_s)
+        self.governor.took(way, now_s - began_s - stopper.asking_s, now_s, late and not parts_s, blamed=False)
 
     def _keep_pace(self, way: Way, stopper: Stopper, now_s: float, failed: bool) -> None:
         """The fastest that was seen: what is slower than that is told by the cost."""

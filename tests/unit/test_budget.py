@@ -204,6 +204,16 @@ def test_a_step_that_does_not_fit_into_one_picture_is_spread_over_several_and_ma
     assert stage.painter.spread > 100, "a step in three or four pictures"
 
 
+def test_a_pause_of_the_whole_machine_costs_few_pictures_their_detail() -> None:
+    stage = Stage()
+    stage.painter.known_change = 0.2
+    for _ in range(6):
+        assert {level for level, _ in stage.show(30)[-15:]} == {"carry"}
+        stage.painter.slower = 30.0
+        assert stage.show(1)[0][1]
+        stage.painter.slower = 1.0
+
+
 def test_settled_pictures_spread_nothing() -> None:
     stage = Stage()
     stage.painter.known_change = 0.2
