@@ -59,6 +59,8 @@ ROWS: tuple[Row, ...] = (
     Row("residual by error alone", ("residual.by_labels=false",)),
     Row("no anchors", ("anchor.enabled=false",)),
     Row("content-frame anchors", ("anchor.content=true",)),
+    Row("anchors in parts", ("anchor.partial=true",)),
+    Row("anchor policy blind to the link", ("anchor.by_link=false",)),
     Row("no motion corrections", ("motion.corrections=false",)),
 )
 """All of one step, unless they say otherwise."""

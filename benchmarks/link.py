@@ -204,7 +204,9 @@ class _Run:
         if refresh:
             self.result.events.append((self._now_s, "refresh_request"))
         last = decoder.state.slot if decoder.state is not None else -1
-        report = self._reassembler.report(self._now_s, last, decoder.anchor_ids, refresh)
+        report = self._reassembler.report(
+            self._now_s, last, decoder.anchor_ids, refresh, decoder.anchor_wanted
+        )
         self._backward.send(pack_feedback(report), self._now_s, Traffic.CONFIG)
 
     def _note(self, frame: Frame, step: Step) -> None:

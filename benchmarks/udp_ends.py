@@ -325,7 +325,7 @@ class ReceivingEnd:
         self.reported_s = now_s
         decoder, refresh = session.decoder, session.refresh_wanted(now_s)
         last = decoder.state.slot if decoder.state is not None else -1
-        report = self.reassembler.report(now_s, last, decoder.anchor_ids, refresh)
+        report = self.reassembler.report(now_s, last, decoder.anchor_ids, refresh, decoder.anchor_wanted)
         self.transport.send(pack_feedback(report), now_s)
 
     def _show(self, shown: Shown) -> None:

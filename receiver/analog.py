@@ -188,6 +188,11 @@ class AnalogDecoder:
         return 0
 
     @property
+    def anchor_wanted(self) -> bool:
+        """An analog link has no way back."""
+        return False
+
+    @property
     def anchor_ids(self) -> tuple[int, ...]:
         """The anchor in use."""
         anchor = self.state.anchor if self.state is not None else None

@@ -11,6 +11,8 @@ from collections import Counter, OrderedDict
 from concurrent.futures import Executor
 from typing import TypeVar
 
+import numpy as np
+
 from common.codecs import Av1Decoder, GuideDecoder
 from common.errors import BitstreamError, StateMismatchError
 from common.residual import Residual, decode_residual
@@ -50,6 +52,11 @@ _MAX_KEPT, _LEAST_KEPT = 96, 8  # states kept for display
 _MAX_KEPT_BYTES = 1 << 28
 """Of their guides: a hundred bytes of AV1 can be a picture of 4096x4096 samples."""
 _MAX_ANCHORS = 4
+_POOR, _MUCH, _POOR_S = (
+    64,
+    0.6,
+    1.5,
+)  # reliability that hardly counts, in how much of the picture, for how long
 _MAX_PATCHES = 2  # partial anchors that wait for their frame, and marked frames that wait for theirs
 
 _Kept = TypeVar("_Kept", Anchor, AnchorUnit, SceneState)
@@ -78,6 +85,7 @@ class SceneDecoder:
         self.mismatches: list[tuple[float, float]] = []
         self._stalled_s: float | None = None
         self._newest: tuple[int, float] = (-1, 0.0)
+        self._poor_slot: int | None = None
         self._guide: tuple[int, GuideDecoder] | None = None
         self._still: Av1Decoder | None = None
         self._anchors: OrderedDict[int, Anchor] = OrderedDict()
@@ -129,6 +137,7 @@ class SceneDecoder:
         if self.config is not None:
             self.counts["new stream"] += 1
         self.config, self.state, self._guide, self._still = unit.config, None, None, None
+        self._poor_slot = None
         self._newest = unit.slot - 1, now_s
         stores = self._anchors, self._waiting, self._residuals, self._scenes, self._marked, self._patches
         for store in stores:
@@ -266,7 +275,20 @@ class SceneDecoder:
 
     def compose(self, scene: SceneState, aside: Executor | None = None) -> Composition:
         """The base picture of a scene, with the residual that came for it."""
-        return compose(scene, self.residual_of(scene), aside)
+        composition = compose(scene, self.residual_of(scene), aside)
+        poor = composition.warped is not None and np.mean(composition.reliability < _POOR) > _MUCH
+        if not poor:
+            self._poor_slot = None
+        elif self._poor_slot is None:
+            self._poor_slot = scene.slot
+        return composition
+
+    @property
+    def anchor_wanted(self) -> bool:
+        """Whether the anchor in use has been of little use for a while, in the pictures composed."""
+        if self.state is None or self._poor_slot is None or self.config is None:
+            return False
+        return self.state.slot - self._poor_slot >= _POOR_S * self.config.frame_rate
 
     def residual_of(self, scene: SceneState) -> Residual | None:
         """The residual received for a scene, None without one that fits it."""

@@ -137,11 +137,16 @@ class Reassembler:
         return self._losses.ask_due(now_s)
 
     def report(
-        self, now_s: float, last_slot: int = -1, anchors: tuple[int, ...] = (), refresh: bool = False
+        self,
+        now_s: float,
+        last_slot: int = -1,
+        anchors: tuple[int, ...] = (),
+        refresh: bool = False,
+        anchor_wanted: bool = False,
     ) -> Feedback:
         """The next report to the sender; call it every 50 to 100 ms, and when `ask_due` says so.
 
-        last_slot, anchors, refresh : what the decoder knows, see `Feedback`
+        last_slot, anchors, refresh, anchor_wanted : what the decoder knows, see `Feedback`
         """
         self._loss_ratio = self._losses.take_loss_ratio()
         self._received_bps = self._take_received_bps(now_s)
@@ -155,6 +160,7 @@ class Reassembler:
             anchors=anchors,
             refresh=refresh,
             held_ms=self._held_ms(now_s),
+            anchor_wanted=anchor_wanted and not refresh,
         )
         self._reports = (self._reports + 1) % SEQ_MODULUS
         return feedback

@@ -70,9 +70,10 @@ def test_rows_of_the_decoder_share_one_stream() -> None:
     runs = clip_runs(Clip(name="builtin", path=None), contenders, None, Metrics(vmaf=False))
     assert [run.contenders[0].row.sent_with for run in runs] == [
         (), ("semantics.enabled=false",), ("residual.enabled=false",), ("residual.by_labels=false",),
-        ("anchor.enabled=false",), ("anchor.content=true",), ("motion.corrections=false",),
+        ("anchor.enabled=false",), ("anchor.content=true",), ("anchor.partial=true",), ("anchor.by_link=false",),
+        ("motion.corrections=false",),
     ]  # fmt: skip
-    assert len(runs[0].contenders) == len(ROWS) - 6 and runs[0].with_levels and not runs[1].with_levels
+    assert len(runs[0].contenders) == len(ROWS) - 8 and runs[0].with_levels and not runs[1].with_levels
     assert len({run.key() for run in runs}) == len(runs)
 
 

@@ -17,11 +17,12 @@ from common.motion import zero_field
 from common.residual import decode_residual
 from common.state import compose, initial_state, picture_digest
 from common.types import Feedback, Picture, UnitKind
-from common.wire import ConfigUnit, FrameUnit, StreamConfig, is_key, parse_unit
+from common.wire import ConfigUnit, FrameUnit, Region, StreamConfig, is_key, parse_unit
 from sender.anchoring import AnchorDesk
-from sender.anchors import encode_anchor, gain_db
+from sender.anchors import AnchorOrder, AnchorState, Offer, encode_anchor, gain_db
 from sender.control import RateKeeper
 from sender.guide import GuideCoder, still_size
+from sender.pipeline import SenderSession
 from sender.probe import Probe
 from sender.rate import OFFSET, RateState, RateTarget, Role
 from sender.residual import choose_residual
@@ -235,6 +236,66 @@ def test_small_and_odd_sizes_are_padded() -> None:
     step = session.step(replace(frame(0), picture=cropped))
     session.close()
     assert compose(step.state).base.y.shape == (80, 64)
+
+
+# --- anchors on a link that changes --------------------------------------------------------------
+
+PART = Region(32, 32, 64, 64)
+
+
+def launched(offer: Offer | None) -> SenderSession:
+    """A sender that has just launched an anchor, at slot 24, which has not arrived."""
+    session = open_session()
+    for slot in range(20, 25):
+        if slot == 24:
+            session.order = AnchorOrder(launch=True, offer=offer)
+        assert ("anchor" in session.step(frame(slot)).events) == (slot == 24)
+    return session
+
+
+@pytest.mark.parametrize("what", ["rate", "nothing"])
+def test_an_anchor_is_given_up_when_the_rate_falls(what: str) -> None:
+    session = launched(Offer(gain_db=3.0, size_bytes=1500, share=0.3, region=PART))
+    session.anchors.scene_slot = -2500  # a scene that has lasted for long
+    if what == "rate":
+        session.retarget(1_500)
+    steps = [session.step(frame(slot)) for slot in range(25, 41)]
+    session.close()
+    endings = [step for step in steps if "anchor given up" in step.events]
+    assert len(endings) == (what == "rate")
+    assert all([unit.ends_anchors for unit in step.units] == [True] for step in endings)
+    assert (session.anchors.flight is None) == (what == "rate")
+
+
+def test_an_anchor_that_has_arrived_is_not_given_up() -> None:
+    session = launched(Offer(gain_db=3.0, size_bytes=1500, share=0.3, region=PART))
+    session.order = AnchorOrder(give_up=True)
+    session.on_feedback(Feedback(0, anchors=(0,)))
+    events = [event for slot in range(25, 33) for event in session.step(frame(slot)).events]
+    session.close()
+    assert "anchor in use" in events and "anchor given up" not in events
+
+
+def test_nothing_new_is_begun_for_a_while_after_one_was_given_up() -> None:
+    desk = launched(None).anchors
+    desk.state, desk.flight = AnchorState(), None
+    assert desk.rest_slot <= 24
+    session = launched(Offer(gain_db=0.1, size_bytes=1500, share=1.0))
+    for slot in range(25, 29):
+        session.step(frame(slot))
+    session.close()
+    assert session.anchors.flight is None
+    assert session.anchors.rest_slot > 28 + 2 * 25
+
+
+def test_key_frames_end_anchors_and_say_so() -> None:
+    session = launched(None)
+    session.refresh_asked = True
+    units = [unit for slot in range(25, 31) for unit in session.step(frame(slot)).units]
+    session.close()
+    ends = [unit for unit in units if unit.ends_anchors]
+    assert ends and all(unit.key for unit in ends)
+    assert session.anchors.scene_slot == 20  # a refresh begins no scene
 
 
 # --- residuals -----------------------------------------------------------------------------------
