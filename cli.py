@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.commands import bench_app
+from benchmarks.gate.model import Part
 from benchmarks.live.commands import receive, send, signal
 from common.errors import UsageError
 from common.options import (
@@ -145,6 +146,41 @@ def doctor() -> None:
     from benchmarks.doctor import examine
 
     examine()
+
+
+@app.command()
+@reported
+def gate(
+    clips: Annotated[
+        Path | None, typer.Option("--clips", help="A folder of clips to measure as well, 2 s of each.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for gate.md and gate.json.")] = Path("out/gate"),
+    accept: Annotated[
+        str | None,
+        typer.Option("--accept", metavar="REASON", help="Make these figures the baseline, and why."),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline", metavar="FILE.json", help="Other than the one that comes with the project."
+        ),
+    ] = None,
+    only: Annotated[list[Part], typer.Option("--only", help="Measure this part; may be given again.")] = [],  # noqa: B006
+    mutations: Annotated[
+        bool,
+        typer.Option("--mutations", help="Put known regressions in, and see whether the gate finds them."),
+    ] = False,
+) -> None:
+    """Did a change make anything worse? Compares with the accepted figures. Example: semcast gate --out out/gate"""
+    from benchmarks.gate.baseline import BASELINE
+    from benchmarks.gate.run import run_gate
+    from benchmarks.gate.trials import run_trials
+
+    if mutations and (accept is not None or clips is not None):
+        raise UsageError("--mutations makes its own baseline and clips: leave out --accept and --clips")
+    good = run_trials(out, only) if mutations else run_gate(clips, out, baseline or BASELINE, accept, only)
+    if not good:
+        raise typer.Exit(1)
 
 
 @train_app.command("pack")
