@@ -6,7 +6,7 @@ import ctypes
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -71,42 +71,53 @@ def accepted(
 ) -> Baseline:
     """The baseline with these rows in place of those of the same cases; everything else is kept.
 
-    Tolerances are kept too, since they may have been set by hand. kernel : of the speed rows
+    Tolerances are kept too, since they may have been set by hand, and so is where figures come from that were not
+    measured: speed alone says nothing about the versions that digests were made with. kernel : of the speed rows
     """
-    cases, key = {row.case for row in rows}, machine_key(provenance)
+    cases = {row.case for row in rows}
     own = {row.key: row for row in rows if row.kind in OF_A_MACHINE}
     shared = {row.key: row for row in rows if row.kind not in OF_A_MACHINE}
-    machines = dict(before.machines) if before else {}
-    old = machines.get(key)
-    stale = old is not None and old.kernel != kernel
-    kept = {
-        name: row for name, row in (old.rows if old else {}).items()
-        if row.case not in cases and not (stale and row.kind is Kind.SPEED)
-    }  # fmt: skip
-    machines[key] = Machine(provenance=provenance, kernel=kernel, rows={**kept, **own})
     others = {name: row for name, row in (before.rows if before else {}).items() if row.case not in cases}
     change = Change(
         date=provenance.date, reason=reason, commit=provenance.commit, processor=provenance.processor,
         moved=described(findings),
     )  # fmt: skip
     return Baseline(
-        provenance=provenance, tolerances={**TOLERANCES, **(before.tolerances if before else {})},
-        rows={**others, **shared}, machines=_without_stale_digests(machines, key, cases),
+        provenance=provenance if before is None or shared else before.provenance,
+        tolerances={**TOLERANCES, **(before.tolerances if before else {})},
+        rows={**others, **shared},
+        machines=_machines(before.machines if before else {}, own, cases, provenance, kernel),
         history=[*(before.history if before else []), change][-HISTORY:],
-    )  # fmt: skip
+    )
 
 
-def _without_stale_digests(machines: dict[str, Machine], key: str, cases: set[str]) -> dict[str, Machine]:
-    """What other processors made of these cases holds no longer where this one makes something else now."""
-    mine = machines[key].rows
-    return {
+def _machines(
+    before: Mapping[str, Machine],
+    own: Mapping[str, Row],
+    cases: set[str],
+    provenance: Provenance,
+    kernel: int,
+) -> dict[str, Machine]:
+    """This machine with its new rows, and the others: what they made of the same cases holds where it is the same."""
+    key = machine_key(provenance)
+    old = before.get(key)
+    stale = old is not None and old.kernel != kernel
+    kept = {
+        name: row
+        for name, row in (old.rows if old else {}).items()
+        if row.case not in cases and not (stale and row.kind is Kind.SPEED)
+    }
+    digests = {name: row.value for name, row in own.items() if row.kind is Kind.DIGEST}
+    others = {
         name: machine.model_copy(update={"rows": {
             k: row for k, row in machine.rows.items()
-            if name == key or row.kind is not Kind.DIGEST or row.case not in cases
-            or (k in mine and mine[k].value == row.value)
+            if row.kind is not Kind.DIGEST or row.case not in cases or digests.get(k) == row.value
         }})
-        for name, machine in machines.items()
+        for name, machine in before.items()
+        if name != key
     }  # fmt: skip
+    makers = provenance if old is None or digests else old.provenance
+    return {**others, key: Machine(provenance=makers, kernel=kernel, rows={**kept, **own})}
 
 
 def described(findings: Sequence[Finding]) -> list[str]:

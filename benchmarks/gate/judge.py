@@ -36,8 +36,6 @@ STREAM_MAKERS = (
 )
 """Versions that decide the bytes that a sender makes."""
 
-_SMALLEST = 1e-9
-
 
 def machine_key(provenance: Provenance) -> str:
     """What digests and speed are kept by. All is measured on one thread."""
@@ -116,7 +114,7 @@ def _judge_number(row: Row, before: Row, tolerance: Tolerance) -> Finding:
     assert not isinstance(row.value, str) and not isinstance(before.value, str)
     moved = row.value - before.value
     limit = tolerance.absolute + tolerance.relative * abs(before.value)
-    over = moved / max(limit, _SMALLEST)
+    over = moved / limit if limit else None if moved else 0.0
     if row.value == before.value:
         verdict = Verdict.SAME
     elif abs(moved) <= limit:

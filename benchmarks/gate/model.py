@@ -150,8 +150,9 @@ FAILURES = frozenset({Verdict.WORSE, Verdict.GONE})
 
 
 class Finding(Model):
-    """A row beside its accepted figure. before, now : None where there is none; over : move / tolerance, 1 is the limit
+    """A row beside its accepted figure. before, now : None where there is none
 
+    over : move / tolerance, 1 is the limit; None where there is no tolerance, or nothing to compare
     note : why it was judged so, where the verdict does not say it all
     """
 

@@ -121,6 +121,16 @@ def test_accepting_elsewhere_adds_a_machine_and_forgets_digests_that_hold_no_lon
     assert passed(judge(other, changed("stream", "other"), HERE, KERNEL))
 
 
+def test_accepting_speed_alone_says_nothing_about_where_digests_come_from() -> None:
+    only_speed = [row for row in ROWS if row.case == "speed"]
+    after = accepted(baseline(), only_speed, [], UPDATED, KERNEL, "speed after an update")
+    assert after.provenance == HERE and after.machines["a processor, 1 thread"].provenance == HERE
+    assert found(changed("stream", "other"), "stream", UPDATED).verdict is Verdict.UNJUDGED
+    fresh = accepted(baseline(), only_speed, [], ELSEWHERE, KERNEL, "a base in CI")
+    other = judge(fresh, changed("stream", "other"), ELSEWHERE, KERNEL)
+    assert passed(other) and {f.verdict for f in other if f.key == "talk: stream"} == {Verdict.NEW}
+
+
 def test_tolerances_set_by_hand_survive_and_the_history_is_bounded() -> None:
     before = baseline()
     wide = before.tolerances[Kind.PSNR].model_copy(update={"absolute": 3.0})
