@@ -8,9 +8,7 @@ from common.config import ReceiverSettings
 from common.provenance import ENHANCED, PARTLY_GENERATED, STATEMENT, Provenance, UncertaintySummary, WeightsId
 from common.weights import weights_id
 from receiver.pipeline import Shown
-
-_BYTES_PER_STEP = 4.0
-"""Of an uncertainty map, for every sample step of expected error."""
+from receiver.uncertainty import BYTES_PER_STEP
 
 
 def model_of(settings: ReceiverSettings) -> WeightsId | None:
@@ -58,6 +56,6 @@ class PaintedTally:
         total = int(self._cells.sum())
         if not total:
             return None
-        mean = float(self._cells @ np.arange(256)) / total / _BYTES_PER_STEP
-        p95 = float(np.searchsorted(np.cumsum(self._cells), 0.95 * total)) / _BYTES_PER_STEP
+        mean = float(self._cells @ np.arange(256)) / total / BYTES_PER_STEP
+        p95 = float(np.searchsorted(np.cumsum(self._cells), 0.95 * total)) / BYTES_PER_STEP
         return UncertaintySummary(mean=round(mean, 3), p95=p95)
