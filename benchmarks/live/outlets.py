@@ -333,4 +333,8 @@ class Outlets:
         held = [set(o.report.anchors) for o in living if o.report is not None]
         anchors = tuple(sorted(set.intersection(*held))) if held else ()
         last_slot = max((o.report.last_slot for o in living if o.report is not None), default=-1)
-        return Feedback(0, last_slot=last_slot, anchors=anchors[:4], refresh=any(refresh))
+        return Feedback(
+            0, last_slot=last_slot, anchors=anchors[:4], refresh=any(refresh),
+            anchor_wanted=any(o.report.anchor_wanted for o in living if o.report is not None),
+            loss_ratio=max((o.loss_ratio for o in living), default=0.0),
+        )  # fmt: skip

@@ -193,7 +193,7 @@ class LiveReceiver:
         self.reported_s = now_s
         decoder, refresh = session.decoder, session.refresh_wanted(now_s)
         last = decoder.state.slot if decoder.state is not None else -1
-        report = self.reassembler.report(now_s, last, decoder.anchor_ids, refresh)
+        report = self.reassembler.report(now_s, last, decoder.anchor_ids, refresh, decoder.anchor_wanted)
         weight = min(1.0, since_s / RATE_MEMORY_S) if report.sequence else 0.0  # the first is about no time
         self.received_bps += weight * (report.received_bps - self.received_bps)
         link.send_poll((pack_feedback(report),), now_s)

@@ -108,6 +108,16 @@ def test_anchors_are_those_that_all_hold_who_keep_up() -> None:
     assert Outlets([third, late]).feedback(1.2).anchors == ()
 
 
+def test_wishes_for_an_anchor_and_the_worst_loss_reach_the_encoder() -> None:
+    (asking, one), (_, other) = joined("asking"), joined("other")
+    both = Outlets([one, other])
+    assert not both.feedback(0.1).anchor_wanted and both.feedback(0.1).loss_ratio == 0
+    asking.report(0.2, last_slot=3, anchor_wanted=True, loss_ratio=0.5)
+    both.exchange(0.2)
+    said = both.feedback(0.2)
+    assert said.anchor_wanted and said.loss_ratio == one.loss_ratio > 0
+
+
 def test_a_wish_for_a_key_picture_is_passed_on_once() -> None:
     link, outlet = joined("far")
     alone = Outlets([outlet])
