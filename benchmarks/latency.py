@@ -59,8 +59,9 @@ from common.state import compose
 from common.stats import Latency
 from common.types import Feedback, Frame
 from receiver.chain import SceneDecoder
+from receiver.decoder.loading import load_model, pick_device
 from receiver.decoder.model import TinyBridge
-from receiver.decoder.synth import BridgeSynthesizer, load_model, pick_device
+from receiver.decoder.synth import BridgeSynthesizer
 from receiver.pipeline import ReceiverSession, Shown
 from sender.anchors import AnchorOrder
 from sender.pipeline import SenderSession, Step

@@ -23,8 +23,9 @@ from common.state import SceneState, compose
 from receiver.chain import SceneDecoder
 from receiver.decoder.backends import BackendName, Network, open_network
 from receiver.decoder.conditions import Conditions, FrameFacts, Observation, assemble, observe
+from receiver.decoder.loading import pick_device
 from receiver.decoder.model import TinyBridge
-from receiver.decoder.synth import LEVELS, BridgeSynthesizer, pick_device
+from receiver.decoder.synth import LEVELS, BridgeSynthesizer
 
 WARM_UP_RUNS = 2
 FULL_PATH, NETWORK_ALONE = "full path", "network alone"

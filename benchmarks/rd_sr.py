@@ -16,8 +16,10 @@ from common.state import Composition
 from common.types import Picture
 from common.weights import load_weights
 from receiver.decoder.conditions import FrameFacts
+from receiver.decoder.loading import DeviceName, load_model
 from receiver.decoder.model import FAMILY
-from receiver.decoder.synth import BridgeSynthesizer, Correction, DeviceName, load_model
+from receiver.decoder.running import Correction
+from receiver.decoder.synth import BridgeSynthesizer
 
 UNCORRECTED = Correction(guide=0.0, base=0.0, detail=0.0, residual=0.0)
 

@@ -21,11 +21,10 @@ from fractions import Fraction
 from typing import overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.config import AnchorSettings
-from common.fusion import blend, downsample_plane, reliability
-from common.motion import BLOCK, Field, refine, warp, zero_field
+from common.fusion import downsample_plane
+from common.motion import BLOCK, refine, zero_field
 from common.state import Composition, SceneState, Track, compose, sharpen
 from common.types import Picture
 from common.wire import AnchorUnit, Region
@@ -33,21 +32,17 @@ from sender.coded import Speed, preset_for
 from sender.link import LinkState
 from sender.rate import measured_complexity
 from sender.regions import best_region
+from sender.savings import MEMORY, Floats, Saving, gain_db, gain_of, saving_of
 from sender.svtav1 import SvtAv1Encoder
-
-Floats = NDArray[np.float64]
 
 _TRIAL_S = 0.6  # how long a trial must hold before it counts
 _RESTART_S = 1.6  # when a losing trial is tried again
 SIZE_S = 2.0  # seconds of the full rate that one whole anchor may take
 _FINEST, _COARSEST = 24, 58  # quantiser range of anchors
 _DB_PER_DECADE = 5.7  # quality by rate, on the SVT-AV1 ladder of the development clips
-_MEMORY = 0.3  # weight of a new measurement of a gain
 _FADED = 0.5  # part of its best gain below which an anchor is due for replacement before its time
-_UNTRUSTED, _MUCH = (
-    64,
-    0.5,
-)  # reliability below which the anchor hardly counts, and the share of such cells that is much
+_UNTRUSTED, _MUCH = 64, 0.5
+"""Reliability below which the anchor hardly counts, and the share of such cells that is much."""
 _HARMS_DB = -0.05  # gain below which an anchor is dropped
 _HEADS_BYTES = 80  # of an anchor, its still and its pieces, however small it is
 _LEAST_DB = 0.05  # a gain smaller than that is not measured well enough to pay for
@@ -129,73 +124,7 @@ def still_pays(offer: Offer, outlook: Outlook, settings: AnchorSettings) -> bool
     return enough and worth(offer.gain_db, offer.size_bytes, outlook, settings) > 0
 
 
-# --- what a picture would gain -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Saving:
-    """What an anchor would save of the squared error of the luma.
-
-    by_block : sum over each block [H/16, W/16], float64; negative where it would do harm
-    error : of the present base picture, over all samples
-    """
-
-    by_block: Floats
-    error: float
-
-    def mixed(self, now: Saving) -> Saving:
-        """The running mean with a new measurement."""
-        return Saving(
-            (1 - _MEMORY) * self.by_block + _MEMORY * now.by_block,
-            (1 - _MEMORY) * self.error + _MEMORY * now.error,
-        )
-
-    def gain_db(self, region: Region | None = None) -> float:
-        """Of the base picture, with the whole anchor or only this part of it."""
-        blocks = self.by_block if region is None else self.by_block[_blocks(region)]
-        return gain_of(float(blocks.sum()), self.error, self.by_block.size)
-
-
-def _blocks(region: Region) -> tuple[slice, slice]:
-    top, left = region.y // BLOCK, region.x // BLOCK
-    return slice(top, top + region.height // BLOCK), slice(left, left + region.width // BLOCK)
-
-
-@overload
-def gain_of(saved: float, error: float, blocks: int) -> float: ...
-@overload
-def gain_of(saved: Floats, error: float, blocks: int) -> Floats: ...
-def gain_of(saved: float | Floats, error: float, blocks: int) -> float | Floats:
-    """dB by which a picture of so many blocks gets better when `saved` of its squared error goes."""
-    floor = 0.01 * BLOCK * BLOCK * blocks  # an error of a tenth of a step is as good as none
-    gain = 10 * np.log10((error + floor) / (np.maximum(error - saved, 0.0) + floor))
-    return np.asarray(gain, np.float64) if isinstance(saved, np.ndarray) else float(gain)
-
-
-def _errors(source: Picture, picture: Picture) -> Floats:
-    """Squared error of the luma, sum over each block."""
-    square = (source.y.astype(np.float64) - picture.y) ** 2
-    rows, cols = source.height // BLOCK, source.width // BLOCK
-    return np.asarray(square.reshape(rows, BLOCK, cols, BLOCK).sum(axis=(1, 3)))
-
-
-def saving_of(
-    anchor: Picture, field: Field, source: Picture, state: SceneState, scene: Composition
-) -> Saving:
-    """What `anchor`, moved by `field`, would save now. scene : composed of `state`, with the anchor in use if any"""
-    assert state.guide is not None
-    warped = warp(anchor, field)
-    weights = reliability(warped.y, state.guide.y, scene.guide.y, state.scale)
-    base = blend(warped, sharpen(scene.guide, state), weights)
-    now = _errors(source, scene.base)
-    return Saving(now - _errors(source, base), float(now.sum()))
-
-
-def gain_db(source: Picture, base: Picture, guide: Picture) -> float:
-    """How much closer to the source the base picture is than the guide."""
-    guide_error = _errors(source, guide)
-    saved = float((guide_error - _errors(source, base)).sum())
-    return gain_of(saved, float(guide_error.sum()), guide_error.size)
+# --- trials  -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -363,11 +292,11 @@ def decide(
 def _watched(anchors: AnchorState, source: Picture, state: SceneState, scene: Composition) -> AnchorState:
     """Follow what the anchor in use is worth."""
     now = gain_db(source, scene.base, sharpen(scene.guide, state))
-    current = (1 - _MEMORY) * anchors.current_db + _MEMORY * now
+    current = (1 - MEMORY) * anchors.current_db + MEMORY * now
     unreliable = float(np.mean(scene.reliability < _UNTRUSTED))
     return AnchorState(
         anchors.trial, current, max(current, anchors.best_db),
-        (1 - _MEMORY) * anchors.unreliable + _MEMORY * unreliable,
+        (1 - MEMORY) * anchors.unreliable + MEMORY * unreliable,
     )  # fmt: skip
 
 
@@ -386,7 +315,7 @@ def _awaited(
     if offer is None:
         return AnchorOrder()
     saving = saving_of(on_its_way.picture, state.pending[1].field, source, state, scene)
-    now_db = (1 - _MEMORY) * offer.gain_db + _MEMORY * saving.gain_db()
+    now_db = (1 - MEMORY) * offer.gain_db + MEMORY * saving.gain_db()
     pays = still_pays(replace(offer, gain_db=now_db), outlook, settings)
     return AnchorOrder(give_up=not pays, gain_db=now_db)
 

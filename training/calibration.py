@@ -29,8 +29,9 @@ from common.ports import Analyzer
 from common.quality import ause, ause_of_constant, coverage
 from common.types import Picture
 from common.weights import ASSETS, CARD_SUFFIX, SUFFIX, load_weights, save_weights, shipped
+from receiver.decoder.loading import load_model
 from receiver.decoder.model import FAMILY
-from receiver.decoder.synth import BridgeSynthesizer, load_model
+from receiver.decoder.synth import BridgeSynthesizer
 from receiver.gauge import Gauge
 from receiver.uncertainty import (
     ASSET,

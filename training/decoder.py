@@ -25,8 +25,8 @@ from rich.progress import Progress as ProgressBar
 from common.clock import Clock, SystemClock
 from common.errors import SinkError
 from common.weights import save_weights
+from receiver.decoder.loading import DeviceName, pick_device
 from receiver.decoder.model import FAMILY, TinyBridge
-from receiver.decoder.synth import DeviceName, pick_device
 from training.checkpoints import Progress
 from training.curves import draw_curves
 from training.dataset import Batch, ExampleSet

@@ -11,8 +11,8 @@ from rich.console import Console
 from common.errors import ConfigError, UsageError
 from common.labelnet import LabelNet, load_labelnet
 from common.weights import shipped
+from receiver.decoder.loading import DeviceName, load_model
 from receiver.decoder.model import TinyBridge
-from receiver.decoder.synth import DeviceName, load_model
 from training.curves import read_log
 from training.damage import GUIDE_ONLY
 from training.dataset import CROP, GRID

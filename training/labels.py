@@ -26,7 +26,7 @@ from common.errors import SourceError
 from common.labelnet import FAMILY, LabelNet
 from common.types import LABEL_CLASSES
 from common.weights import save_weights
-from receiver.decoder.synth import DeviceName, pick_device
+from receiver.decoder.loading import DeviceName, pick_device
 from training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from training.clips import list_clips
 from training.targets import Targets, Teacher, is_held_out, join, load_teacher, make_targets

@@ -21,9 +21,11 @@ from torch import Tensor
 from common.labelnet import LabelNet
 from receiver.decoder import bridge
 from receiver.decoder.conditions import FrameFacts, assemble, to_samples, to_units
+from receiver.decoder.loading import load_model
 from receiver.decoder.model import TinyBridge
 from receiver.decoder.reuse import Path as Run
-from receiver.decoder.synth import DEFAULTS, Correction, correction_of, load_model, run_bridge
+from receiver.decoder.running import Correction, correction_of, run_bridge
+from receiver.decoder.synth import DEFAULTS
 from training.dataset import Batch, ExampleSet, with_previous
 from training.entry import shipped_judge
 from training.losses import feature_distance, luma, structure

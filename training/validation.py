@@ -10,7 +10,7 @@ from torch import Tensor
 
 from receiver.decoder.conditions import LUMA_PHASES, FrameFacts, assemble, to_samples, to_units
 from receiver.decoder.model import TinyBridge
-from receiver.decoder.synth import Correction, run_bridge
+from receiver.decoder.running import Correction, run_bridge
 from training.dataset import Batch, ExampleSet, with_previous
 from training.losses import Features, bands, feature_distance, luma, structure, texture
 

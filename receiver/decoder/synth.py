@@ -11,49 +11,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, Self, cast
+from typing import Self, cast
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.config import DecoderSettings
-from common.errors import ConfigError, WeightsError
+from common.errors import ConfigError
 from common.labelnet import LabelNet, load_labelnet
 from common.state import Composition
 from common.types import Picture, Plane
 from common.weights import LoadedWeights, load_weights
 from receiver.decoder import bridge
-from receiver.decoder.backends import BackendName, Network, open_network
+from receiver.decoder.backends import BackendName, open_network
 from receiver.decoder.carry import Detail, carried
 from receiver.decoder.conditions import (
-    GUIDE,
     UNITS,
     Conditions,
     FrameFacts,
     Observation,
     assemble,
     coarser,
-    forgetful,
     known_noise,
     observe,
     to_samples,
     unpack,
 )
+from receiver.decoder.loading import DeviceName, model_of, pick_device, prepared
 from receiver.decoder.memory import Memory, change_since, half_size, motion_since, moved
 from receiver.decoder.model import FAMILY, TinyBridge
-from receiver.decoder.parts import Parts, Telling, advanced, finished
+from receiver.decoder.parts import Telling, advanced
 from receiver.decoder.reuse import Path
+from receiver.decoder.running import Correction, bridge_parts, correction_of
 from receiver.gauge import Gauge
 from receiver.safety import doubt_of, take_back
 from receiver.uncertainty import CALIBRATION, Calibrations, Cells, Estimator, Map, parsed
 
 LEVELS = ("hold", "guide", "base", "carry", "bridge1", "bridge2", "bridge4")
-
-DeviceName = Literal["auto", "cpu", "cuda"]
 
 DEFAULTS = DecoderSettings()
 
@@ -81,35 +79,6 @@ class Painted:
     steps_done: int
     carried: bool = False
     taken_back: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Correction:
-    """How far the network may leave what was received, each 0 (free) to 1 (exactly as received).
-
-    guide : pull of the coded guide on the low-passed output (reconstruction guidance)
-    base : the same pull by the base picture, which is right where the guide is blind
-    detail : pull of the base picture on everything
-    residual : pull of the base picture where residual was received
-    """
-
-    guide: float = 0.0
-    base: float = 0.0
-    detail: float = 0.0
-    residual: float = 1.0
-
-
-def correction_of(settings: DecoderSettings) -> Correction:
-    """The pulls of the settings."""
-    return Correction(settings.guide_pull, settings.base_pull, settings.detail_pull)
-
-
-def pick_device(name: DeviceName) -> torch.device:
-    """`auto` is a CUDA device where there is one; raises ConfigError for `cuda` without one."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device is visible to torch: use --device cpu or auto")
-    use_cuda = name != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if use_cuda else "cpu")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,7 +125,7 @@ class BridgeSynthesizer:
         """
         self._device = pick_device(device)
         self._dtype = dtype
-        self._model = open_network(_prepared(model, self._device, dtype), backend, self._device)
+        self._model = open_network(prepared(model, self._device, dtype), backend, self._device)
         self._seed = seed
         self._settings = settings
         self._correction = correction or correction_of(settings)
@@ -183,7 +152,7 @@ class BridgeSynthesizer:
         """With the weights shipped under this name, or in this safetensors file; else WeightsError."""
         weights = load_weights(name_or_path, FAMILY)
         return cls(
-            _model_of(weights, name_or_path), device=device, seed=seed, settings=settings, backend=backend,
+            model_of(weights, name_or_path), device=device, seed=seed, settings=settings, backend=backend,
             estimator=_estimator_of(weights, name_or_path, settings),
         )  # fmt: skip
 
@@ -377,83 +346,6 @@ def _is_flat(composition: Composition) -> bool:
     return bool(np.ptp(composition.base.y) <= FLAT)
 
 
-def run_bridge(
-    model: Network,
-    conditions: Conditions,
-    steps: int,
-    facts: FrameFacts,
-    correction: Correction = Correction(),
-    *,
-    known: Tensor | None = None,
-    start: float = 1.0,
-) -> bridge.Sampled:
-    """The bridge over one assembled frame (or a batch that shares `facts`), in noise of seed 0 and the frame's slot.
-
-    known, start : picture taken to have been predicted before, and the switch step
-    """
-    noise, times = bridge.noise_like(conditions.base, 0, facts.slot), bridge.schedule(steps, start)
-    return finished(bridge_parts(model, conditions, times, facts, correction, noise=noise, known=known))
-
-
-def bridge_parts(
-    model: Network,
-    conditions: Conditions,
-    times: tuple[float, ...],
-    facts: FrameFacts,
-    correction: Correction,
-    *,
-    noise: Tensor,
-    known: Tensor | None = None,
-    temporal_guidance: float = 1.0,
-) -> Telling[bridge.Sampled]:
-    """`bridge.sampling` over one assembled frame (or a batch that shares `facts`).
-
-    temporal_guidance : how far to go from the prediction without to the one with the previous output
-    """
-    predict = _predictor(model, conditions)
-    if temporal_guidance != 1.0:
-        predict = _guided(predict, _predictor(model, forgetful(conditions)), temporal_guidance)
-
-    def refine(x: Tensor) -> Tensor:
-        scale, fresh = facts.guide_scale, facts.freshness
-        if correction.guide:
-            x = bridge.agree_with(x, conditions.stem[:, GUIDE] / UNITS, scale, correction.guide * fresh)
-        x = bridge.agree_with(x, conditions.base, scale, correction.base * fresh)
-        if correction.detail:
-            x = torch.lerp(x, conditions.base, correction.detail)
-        if correction.residual:
-            x = bridge.keep_received(x, conditions.base, conditions.received * correction.residual)
-        return x
-
-    return bridge.sampling(predict, conditions.base, conditions.unreliability, noise, times, refine, known)
-
-
-Predict = Callable[[Tensor, float], Parts[bridge.Prediction]]
-
-
-def _predictor(model: Network, conditions: Conditions) -> Predict:
-    embedded = model.embed(conditions)
-
-    def predict(z: Tensor, t: float) -> Parts[bridge.Prediction]:
-        times = z.new_full((len(z),), t)
-        if isinstance(model, TinyBridge):
-            return (yield from model.call(z, times, conditions, embedded))
-        return model(z, times, conditions, embedded)
-
-    return predict
-
-
-def _guided(led: Predict, unled: Predict, weight: float) -> Predict:
-    """x = x_unled + weight (x_led - x_unled), as guidance over time in Gen-1 (Esser et al. 2023)."""
-
-    def predict(z: Tensor, t: float) -> Parts[bridge.Prediction]:
-        with_memory = yield from led(z, t)
-        without = yield from unled(z, t)
-        return with_memory._replace(x=torch.lerp(without.x, with_memory.x, weight))
-
-    return predict
-
-
 def expected_by(log_variance: Tensor) -> Cells:
     """[1,1,H/8,W/8] log variance -> sample steps that the network expects to be wrong by."""
     return cast(Cells, torch.exp(0.5 * log_variance[0, 0].float()).mul_(UNITS).cpu().numpy())
@@ -464,31 +356,8 @@ def overridden(gate: Tensor, trust: Tensor) -> Cells:
     return cast(Cells, F.avg_pool2d((gate - trust)[:, :1].abs(), 4)[0, 0].float().cpu().numpy())
 
 
-def load_model(name_or_path: str) -> TinyBridge:
-    """The network in a safetensors file, float32; WeightsError if it is missing or of another family."""
-    return _model_of(load_weights(name_or_path, FAMILY), name_or_path)
-
-
-def _model_of(weights: LoadedWeights, name: str) -> TinyBridge:
-    try:
-        model: TinyBridge = TinyBridge(**weights.config)
-        model.load_state_dict({name: tensor.float() for name, tensor in weights.tensors.items()})
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(
-            f"{name} does not hold a bridge decoder of this version: retrain it or name another file"
-        ) from error
-    return model
-
-
 def _estimator_of(weights: LoadedWeights, name: str, settings: DecoderSettings) -> Calibrations:
     """The calibration that is stored with the weights, as far as the settings let it."""
     text = weights.metadata.get(CALIBRATION)
     known = Calibrations.shipped()
     return known if text is None or settings.uncertainty == "network" else known.joined(parsed(text, name))
-
-
-def _prepared(model: TinyBridge, device: torch.device, dtype: torch.dtype) -> TinyBridge:
-    model = model.eval().requires_grad_(False)
-    # Not model.to(...): diffusers warns of any change of dtype there.
-    moved = nn.Module.to(model, device=device, dtype=dtype)
-    return cast(TinyBridge, moved.to(memory_format=torch.channels_last))

@@ -22,17 +22,16 @@ from sender.anchors import (
     Offer,
     OnItsWay,
     Outlook,
-    Saving,
     choose,
     cropped,
     decide,
     is_due,
-    saving_of,
     still_pays,
     worth,
 )
 from sender.link import LinkState
 from sender.regions import best_region
+from sender.savings import Saving, saving_of
 from tests.small_stream import SIDE, frame, open_session
 
 SETTINGS = AnchorSettings()

@@ -16,7 +16,6 @@ from common.errors import ConfigError, WeightsError
 from common.labelnet import LabelNet
 from common.state import Composition
 from common.types import Picture
-from receiver.decoder import synth
 from receiver.decoder.conditions import (
     CONDITION_CHANNELS,
     FrameFacts,
@@ -27,7 +26,9 @@ from receiver.decoder.conditions import (
     to_units,
     unpack,
 )
+from receiver.decoder.loading import pick_device
 from receiver.decoder.model import TinyBridge
+from receiver.decoder.running import Correction
 from receiver.decoder.synth import BridgeSynthesizer
 
 WIDTHS = (8, 12, 16)
@@ -64,9 +65,7 @@ def model(seed: int | None = None) -> TinyBridge:
 
 
 def synthesizer(net: TinyBridge) -> BridgeSynthesizer:
-    return BridgeSynthesizer(
-        net, device="cpu", dtype=torch.float32, correction=synth.Correction(residual=1.0)
-    )
+    return BridgeSynthesizer(net, device="cpu", dtype=torch.float32, correction=Correction(residual=1.0))
 
 
 def same(a: Picture, b: Picture) -> bool:
@@ -204,7 +203,7 @@ def test_cuda_must_be_there_when_asked_for() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(ConfigError, match="no CUDA device"):
-        synth.pick_device("cuda")
+        pick_device("cuda")
 
 
 # --- the ideas as switches

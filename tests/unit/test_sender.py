@@ -19,13 +19,14 @@ from common.state import compose, initial_state, picture_digest
 from common.types import Feedback, Picture, UnitKind
 from common.wire import ConfigUnit, FrameUnit, Region, StreamConfig, is_key, parse_unit
 from sender.anchoring import AnchorDesk
-from sender.anchors import AnchorOrder, AnchorState, Offer, encode_anchor, gain_db
+from sender.anchors import AnchorOrder, AnchorState, Offer, encode_anchor
 from sender.control import RateKeeper
 from sender.guide import GuideCoder, still_size
 from sender.pipeline import SenderSession
 from sender.probe import Probe
 from sender.rate import OFFSET, RateState, RateTarget, Role
 from sender.residual import choose_residual
+from sender.savings import gain_db
 from sender.updates import FlowEstimator
 from tests.small_stream import SIDE, STREAM, Recording, frame, open_session, record
 
