@@ -85,7 +85,7 @@ def accepted(
     return Baseline(
         provenance=provenance if before is None or shared else before.provenance,
         tolerances={**TOLERANCES, **(before.tolerances if before else {})},
-        rows={**others, **shared},
+        rows=_sorted({**others, **shared}),
         machines=_machines(before.machines if before else {}, own, cases, provenance, kernel),
         history=[*(before.history if before else []), change][-HISTORY:],
     )
@@ -117,7 +117,12 @@ def _machines(
         if name != key
     }  # fmt: skip
     makers = provenance if old is None or digests else old.provenance
-    return {**others, key: Machine(provenance=makers, kernel=kernel, rows={**kept, **own})}
+    return {**others, key: Machine(provenance=makers, kernel=kernel, rows=_sorted({**kept, **own}))}
+
+
+def _sorted(rows: Mapping[str, Row]) -> dict[str, Row]:
+    """By key: a file that is read as a difference."""
+    return dict(sorted(rows.items()))
 
 
 def described(findings: Sequence[Finding]) -> list[str]:
