@@ -218,7 +218,9 @@ def _through_link(case: Case, source: VideoSource, clip: Clip) -> list[Row]:
 
 
 def launch_anchor(sender: SenderSession) -> None:
-    """Have an anchor on its way or in use."""
+    """Have an anchor on its way or in use, and keep it there."""
+    if sender.order.drop or sender.order.give_up:
+        sender.order = AnchorOrder()
     if sender.state.anchor is None and sender.anchors.flight is None:
         sender.order = AnchorOrder(launch=True)
 
