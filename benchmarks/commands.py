@@ -154,15 +154,21 @@ def bench_soak(
         str | None, typer.Argument(metavar="[CLIP]", help="What is sent; nothing: the built-in clip.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the result.")] = Path("out/soak"),
-    receivers: Annotated[int, typer.Option("--receivers", min=1, max=64)] = 8,
-    seconds: Annotated[float, typer.Option("--seconds", min=30.0)] = 1800.0,
-    size: Annotated[str, typer.Option("--size", help="Coded size WxH.")] = "256x256",
-    bitrate: Annotated[str, typer.Option("--bitrate")] = "24k",
+    receivers: Annotated[int, typer.Option("--receivers", min=1, max=64)] = 1,
+    seconds: Annotated[float, typer.Option("--seconds", min=30.0)] = 3600.0,
+    size: Annotated[str, typer.Option("--size", help="Coded size WxH.")] = "512x512",
+    bitrate: Annotated[str, typer.Option("--bitrate")] = "48k",
+    steps: Steps = "auto",
+    link: Annotated[
+        str | None,
+        typer.Option("--link", help="One that stays as it is; without, it changes.", metavar="SPEC"),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the changes.", min=0)] = 0,
 ) -> None:
-    """Many receivers of one sender for a long time. Example: semcast bench soak talk.mp4 --receivers 8"""
-    from benchmarks.live.soak import run_soak
+    """Both live ends for long, over a link that changes: does anything grow? Example: semcast bench soak talk.mp4"""
+    from benchmarks.live.soak import SoakPlan, run_soak
 
-    run_soak(clip, out, receivers, seconds, size, bitrate)
+    run_soak(clip, out, SoakPlan(receivers, seconds, size, bitrate, steps or "auto", link, seed))
 
 
 @bench_app.command("recovery")

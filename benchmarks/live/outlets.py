@@ -34,6 +34,8 @@ and what a round trip over satellites takes, for which the rate is not to blame.
 STUCK_S, PROBE_S, UNKNOWN_RTT_S = 0.12, 0.1, 0.1
 """Nothing more is pushed into a link that has let nothing through for so long, its round trip apart, but a probe now and
 then: by the time that a report tells of a queue it would have doubled."""
+STARVED_S = 0.5
+"""Where what was lost is not worth sending again, only a new frame can show that a link that stood carries again."""
 OWN_MOST_S = 1.5
 """A queue that this end has made by a key picture is no sign of a narrow link, up to this."""
 ALIVE_S = 1.0
@@ -137,6 +139,12 @@ class Outlet:
     def crowded(self) -> bool:
         """Whether more waits on its way than is good for a conversation."""
         return self.stuck or self.estimator.queue_s > CROWDED_S
+
+    def holds_up(self, now_s: float) -> bool:
+        """Whether a frame is better left out for it. Never for long without sending anything: reports would go on naming
+        what they named before, and nothing would ever move again."""
+        starved = self.stuck and now_s - self.polled_s >= STARVED_S and not self.opening(now_s)
+        return self.crowded and not starved
 
     def alive(self, now_s: float) -> bool:
         """Whether it has been heard lately."""
@@ -320,7 +328,7 @@ class Outlets:
     def stand_still(self, now_s: float) -> bool:
         """Whether every far end has more on its way than it can take, so that a frame is better left out."""
         living = [outlet for outlet in self.all if outlet.alive(now_s) or outlet.opening(now_s)]
-        return bool(living) and all(outlet.crowded for outlet in living)
+        return bool(living) and all(outlet.holds_up(now_s) for outlet in living)
 
     def feedback(self, now_s: float) -> Feedback:
         """One report for the encoder, of all far ends that keep up: anchors are those that all of them hold.

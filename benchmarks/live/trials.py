@@ -181,7 +181,12 @@ def hosts_or_none(link: str) -> Iterator[Hosts | None]:
 
 def start(hosts: Hosts | None, host: Host, command: Sequence[str | Path]) -> Program:
     """Start `semcast COMMAND` on a host, or here."""
-    line = [sys.executable, "-m", "cli", *map(str, command)]
+    return run_python(hosts, host, ["cli", *map(str, command)])
+
+
+def run_python(hosts: Hosts | None, host: Host, command: Sequence[str]) -> Program:
+    """Start `python -m COMMAND` on a host, or here."""
+    line = [sys.executable, "-m", *command]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return Program(hosts.popen(host, line, **pipes) if hosts else subprocess.Popen(line, **pipes))
 

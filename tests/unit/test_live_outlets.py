@@ -315,6 +315,27 @@ def test_a_link_that_lets_nothing_through_is_only_probed() -> None:
     assert not outlet.stuck
 
 
+def test_a_link_that_stood_is_found_to_carry_again() -> None:
+    """What was lost last held nothing that the far end misses: nobody asks for it, and nothing is to be sent again."""
+    link, outlet = joined("far")
+    all_ends = Outlets([outlet])
+    arrived, sent_at_s = len(link.sent) - 1, []
+    for tick in range(10, 600):
+        now_s = tick / 100
+        if tick % 5 == 0:
+            link.report(now_s, last_slot=tick, highest_seq=arrived)
+        before = len(link.sent)
+        if tick % 3 == 0 and not all_ends.stand_still(now_s):
+            all_ends.offer([EncodedUnit(UnitKind.FRAME, tick, bytes(60))], INTRODUCTION, now_s)
+        all_ends.exchange(now_s)
+        sent_at_s += [now_s] * (len(link.sent) > before)
+        if len(link.sent) > before and not 1.0 <= now_s < 4.0:
+            arrived = len(link.sent) - 1
+    gaps_s = [b - a for a, b in pairwise(sent_at_s)]
+    assert max(gaps_s) <= 0.6, "something leaves now and then, whatever the reports say"
+    assert sum(at_s > 5.0 for at_s in sent_at_s) > 20 and not outlet.stuck, "and then everything goes on"
+
+
 def test_on_a_narrow_link_datagrams_wait_for_company_as_long_as_playout_hides_it() -> None:
     holds = []
     for limit_bps in (24_000.0, 16_000.0, 8_000.0):
