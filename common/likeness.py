@@ -34,6 +34,9 @@ CHANGE = 9.0
 """Mean change, sample steps, below which two pictures are of one scene."""
 DETAIL = 0.45
 """Correlation of the detail from which on they are."""
+TRACE = 0.28
+"""Correlation of the detail that light that changes and things that move fast may leave of a scene, and another scene
+does not."""
 LAYOUT = 0.75
 """Correlation of light and dark parts from which on they are."""
 PALETTE = 0.40
@@ -47,8 +50,9 @@ DARK = 32.0
 EARLIER = (1, 2, 3, 5)
 """Which pictures before the present one it is compared with."""
 
-_STILL = 0.15
-"""Of the change to the present picture, the change to the one before up to which nothing moved."""
+_STILL, _RESTLESS = 0.15, 0.8
+"""Of the change to the present picture, the changes just before up to which nothing moved, and from which on as much
+changes anyway: new scenes change 1.5 times as much and more."""
 _NO_PALETTE = -1.0
 _OVERLAP = 0.6
 """Least part of a picture that must be in view in both."""
@@ -120,17 +124,20 @@ def same_scene(a: Look, b: Look, detail: float = DETAIL, palette: float = PALETT
 def belongs(recent: Sequence[Look], look: Look, detail: float = DETAIL) -> bool:
     """Whether a picture shows the scene of one of the pictures before it, newest last: a flash is over in a few of them.
 
-    Where nothing moved just before, what was in view has not gone out of it, and the palette is no excuse.
+    Where nothing moved just before, what was in view has not gone out of it, and the palette is no excuse. Where as much
+    changed just before, a change is no news, and little of the detail need be left (Yeo and Liu 1995, "Rapid scene
+    analysis on compressed video", judge a change by those around it).
     """
-    palette = _NO_PALETTE if _abrupt(recent, look) else PALETTE
+    now, before = change_between(recent[-1], look), _changes(recent)
+    palette = _NO_PALETTE if before and max(before) < _STILL * now else PALETTE
+    if before and max(before) > _RESTLESS * now:
+        detail = min(detail, TRACE)
     return any(same_scene(recent[-k], look, detail, palette) for k in EARLIER if k <= len(recent))
 
 
-def _abrupt(recent: Sequence[Look], look: Look) -> bool:
-    if len(recent) < 2:
-        return False
-    moved = max(change_between(a, b) for a, b in pairwise(recent[-4:]))  # some films show pictures twice
-    return moved < _STILL * change_between(recent[-1], look)
+def _changes(recent: Sequence[Look]) -> list[float]:
+    """From picture to picture, among those that the next is compared with; some films show pictures twice."""
+    return [change_between(a, b) for a, b in pairwise(recent[-max(EARLIER) - 1 :])]
 
 
 def change_between(a: Look, b: Look) -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 
-from common.likeness import DETAIL, Look, belongs, change_between, detail_between, look_of, same_scene
+from common.likeness import DETAIL, TRACE, Look, belongs, change_between, detail_between, look_of, same_scene
 from common.types import Picture
 
 LEAST_GAP = 6
@@ -34,9 +34,6 @@ _SLOWED = 0.5
 _SLOWING = 0.85
 """Over the fastest change, the change with which what bends may be a cross-fade that is over: things that move bend as
 they get faster."""
-_UNLIKE = 0.28
-"""Correlation of the detail before and after a cross-fade, at most: things that move and light that changes may look like
-one, and leave more."""
 _RISES = 1.02
 """Contrast over that of the picture before, from which on a fade from black goes on."""
 _FLASH = 12.0
@@ -97,13 +94,13 @@ def detect_cut(state: CutState, picture: Picture) -> tuple[bool, CutState]:
             detail_between(state.hidden, look) < DETAIL
         )  # of what comes out of the dark the palette says nothing
         return _judged(state, new, recent=(look,), rising=True)
-    if state.recent and not belongs(state.recent, look):
+    if state.recent and not belongs(state.recent, look, TRACE if state.rising else DETAIL):
         return _judged(state, True, recent=(look,))
     if state.rising and look.contrast > _RISES * state.recent[-1].contrast:
         return _judged(state, False, recent=(look,), rising=True)
     recent = (*state.recent, look)[-_KEPT:]
     fade, over = _followed(state.fade, recent)
-    new = over is not None and not same_scene(over, look, _UNLIKE)
+    new = over is not None and not same_scene(over, look, TRACE)
     return _judged(state, new, recent=(look,) if new else recent, fade=fade)
 
 

@@ -62,6 +62,22 @@ def flipped(picture: Picture) -> Picture:
     return Picture(*(np.ascontiguousarray(plane[:, ::-1]) for plane in picture.planes))
 
 
+def panned(picture: Picture, samples: int) -> Picture:
+    """What goes out of it comes in on the other side."""
+    return Picture(
+        *(np.roll(plane, samples // k, 1) for plane, k in zip(picture.planes, (1, 2, 2), strict=True))
+    )
+
+
+def lit(picture: Picture, share: float) -> Picture:
+    """On its way from black."""
+    planes = (
+        np.rint(black + share * (plane - np.float64(black))).astype(np.uint8)
+        for plane, black in zip(picture.planes, (BLACK, 128, 128), strict=True)
+    )
+    return Picture(*planes)
+
+
 films = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 9)), min_size=1, max_size=5).map(film)
 
 
@@ -106,6 +122,13 @@ def test_the_scene_behind_a_cross_fade_is_found_when_it_is_there() -> None:
 def test_a_scene_that_comes_out_of_the_dark_is_another_one(dark: int) -> None:
     assert len(found([textured(1)] * 9 + [flat(BLACK)] * dark + [textured(2)] * 9)) == 1
     assert found([textured(1)] * 9 + [flat(BLACK)] * dark + [textured(1)] * 9) == []
+
+
+def test_a_scene_that_moves_as_it_comes_out_of_the_dark_is_one() -> None:
+    """Light that changes leaves less of the detail, and nothing of the palette, of what moves besides."""
+    still = resize(BuiltinClip().picture(180), 128, 128)
+    rising = [lit(panned(still, 9 * k), k / 9) for k in range(1, 10)]
+    assert len(found([textured(1)] * 9 + [flat(BLACK)] * 9 + rising + rising[-1:] * 9)) == 1
 
 
 # --- what is no cut -----------------------------------------------------------------------------------------------

@@ -14,7 +14,10 @@ from common.likeness import (
     DETAIL,
     LAYOUT,
     PALETTE,
+    TRACE,
     Look,
+    belongs,
+    change_between,
     likeness,
     look_of,
     same_scene,
@@ -119,3 +122,31 @@ def test_a_picture_is_like_itself_and_its_copies_of_other_sizes(seed: int) -> No
 def test_a_look_is_small(scenes: tuple[Picture, Picture]) -> None:
     look = look_of(scenes[0])
     assert isinstance(look, Look) and look.planes.nbytes + look.coarse.nbytes < 7_000
+
+
+# --- what changed just before -------------------------------------------------------------------------------------
+
+
+def overlaid(seed: int, share: float) -> Look:
+    """A picture of which so much is another for each seed, and the rest the same."""
+    planes = (
+        np.rint((1 - share) * a + share * b.astype(np.float64)).astype(np.uint8)
+        for a, b in zip(random_picture(1).planes, random_picture(seed).planes, strict=True)
+    )
+    return look_of(Picture(*planes))
+
+
+def test_where_as_much_changes_anyway_a_change_is_no_news() -> None:
+    """Each picture leaves some detail of those before, less than a scene in which little moves would."""
+    restless = [overlaid(seed, 0.7) for seed in range(2, 9)]
+    now = restless[-1]
+    assert TRACE < max(likeness(before, now).detail for before in restless[:-1]) < DETAIL
+    assert belongs(restless[:-1], now)
+    assert not belongs([restless[0]] * 6, now)
+
+
+def test_a_film_that_shows_pictures_twice_moves_all_the_same() -> None:
+    """Every other change is none: the one before says little of whether things move."""
+    steps = [look_of(panned(random_picture(1), 16 * (k // 2))) for k in range(8)]
+    assert change_between(steps[5], steps[6]) > CHANGE and change_between(steps[4], steps[5]) == 0
+    assert belongs(steps[:6], steps[6])
