@@ -29,7 +29,7 @@ from common.softcast import AnalogGroup, decode_group
 from common.softcast_layout import MAX_COEFFICIENTS, MAX_PICTURES
 from common.stats import FreezeSummary, find_freezes
 from common.types import Frame, Layer, Picture
-from common.wire import StreamConfig
+from common.units import StreamConfig
 from receiver.analog import AnalogDecoder
 from receiver.painter import BasePainter, Painter
 from receiver.pipeline import ReceiverSession, Shown

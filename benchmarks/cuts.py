@@ -55,7 +55,8 @@ from common.errors import SourceError, UsageError
 from common.ports import Analyzer
 from common.quality import ms_ssim
 from common.types import Colour, EncodedUnit, Feedback, Frame, Picture, UnitKind
-from common.wire import StreamConfig, is_key
+from common.units import StreamConfig
+from common.wire import is_key
 from receiver.budget import Way
 from receiver.painter import Painter, open_painter
 from receiver.pipeline import ReceiverSession, Shown

@@ -46,7 +46,7 @@ from common.errors import SinkError, SourceError
 from common.labelnet import feature_distance, load_labelnet
 from common.stats import FreezeSummary, StageTimer, find_freezes
 from common.types import Colour, Frame, Picture
-from common.wire import StreamConfig
+from common.units import StreamConfig
 from receiver.painter import open_painter
 from receiver.pipeline import ReceiverSession, Shown
 from receiver.provenance import PaintedTally

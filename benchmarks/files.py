@@ -25,18 +25,8 @@ from common.ports import Analyzer
 from common.provenance import Provenance, read_provenance
 from common.state import compose, picture_digest
 from common.types import Feedback, Frame, UnitKind
-from common.wire import (
-    HEADER_BYTES,
-    AnchorUnit,
-    ConfigUnit,
-    NoteUnit,
-    StreamConfig,
-    is_group,
-    is_key,
-    is_note,
-    kind_of,
-    parse_unit,
-)
+from common.units import AnchorUnit, ConfigUnit, NoteUnit, StreamConfig
+from common.wire import HEADER_BYTES, is_group, is_key, is_note, kind_of, parse_unit
 from receiver.chain import SceneDecoder
 from receiver.marking import read_video
 from receiver.overlay import OVERLAYS, overlaid

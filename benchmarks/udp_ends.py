@@ -30,7 +30,8 @@ from common.datagram import pack_feedback, parse_feedback
 from common.errors import BitstreamError, ChannelError, SourceError, UsageError
 from common.state import SceneState, compose, picture_digest
 from common.types import Datagram, Frame, UnitKind
-from common.wire import ConfigUnit, kind_of, parse_unit
+from common.units import ConfigUnit
+from common.wire import kind_of, parse_unit
 from receiver.jitter import Playout
 from receiver.painter import open_painter
 from receiver.pipeline import ReceiverSession, Shown

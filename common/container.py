@@ -19,7 +19,8 @@ from typing import BinaryIO, Self
 from common.errors import BitstreamError, SinkError, SourceError
 from common.provenance import Marking
 from common.types import EncodedUnit, UnitKind
-from common.wire import BITSTREAM_VERSION, MAX_UNIT_BYTES, Cursor, NoteUnit, pack_note, varint
+from common.units import NoteUnit
+from common.wire import BITSTREAM_VERSION, MAX_UNIT_BYTES, Cursor, pack_note, varint
 
 MAGIC = b"SGV" + bytes([BITSTREAM_VERSION])
 _SMALLEST_PIECE = 48

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UsageError
-from common.wire import MAX_SIDE
+from common.units import MAX_SIDE
 
 Floats = NDArray[np.float64]
 Int32 = NDArray[np.int32]

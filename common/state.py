@@ -27,7 +27,7 @@ from common.residual import Residual, add_residual
 from common.semantics import LabelMap
 from common.sharpen import edge_detail, sharpened
 from common.types import Picture, Plane
-from common.wire import AnchorUnit, FrameUnit, StreamConfig
+from common.units import AnchorUnit, FrameUnit, StreamConfig
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,16 +24,8 @@ from common.softcast import Symbols, decode_group
 from common.softcast_metadata import parse_metadata
 from common.state import Anchor, Composition, SceneState, Track, guide_size, initial_state
 from common.types import Picture, UnitKind
-from common.wire import (
-    AnchorUnit,
-    ConfigUnit,
-    GroupUnit,
-    StreamConfig,
-    is_group,
-    kind_of,
-    parse_unit,
-    slot_near,
-)
+from common.units import AnchorUnit, ConfigUnit, GroupUnit, StreamConfig
+from common.wire import is_group, kind_of, parse_unit, slot_near
 from receiver.noisy import compose_noisy
 from receiver.scenes import newest_until
 

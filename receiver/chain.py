@@ -29,12 +29,8 @@ from common.state import (
     patched,
 )
 from common.types import Layer, Picture, UnitKind
+from common.units import AnchorUnit, ConfigUnit, FrameUnit, ResidualUnit, StreamConfig
 from common.wire import (
-    AnchorUnit,
-    ConfigUnit,
-    FrameUnit,
-    ResidualUnit,
-    StreamConfig,
     builds_on,
     is_disposable,
     is_group,

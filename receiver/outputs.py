@@ -23,7 +23,7 @@ from common.clock import Clock, SystemClock
 from common.errors import SinkError, UsageError
 from common.queues import BoundedQueue, DropCounter, Drops
 from common.types import Frame
-from common.wire import StreamConfig
+from common.units import StreamConfig
 from receiver.encoding import ByteSink, Encoding, VideoEncoder
 from receiver.rtmp import RtmpRelay
 from receiver.timeline import Timeline

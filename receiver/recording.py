@@ -18,18 +18,8 @@ from common.errors import BitstreamError, SinkError
 from common.provenance import WeightsId
 from common.state import initial_state
 from common.types import EncodedUnit, UnitKind
-from common.wire import (
-    AnchorUnit,
-    ConfigUnit,
-    StreamConfig,
-    builds_on,
-    is_key,
-    is_note,
-    kind_of,
-    pack_config,
-    parse_unit,
-    slot_near,
-)
+from common.units import AnchorUnit, ConfigUnit, StreamConfig
+from common.wire import builds_on, is_key, is_note, kind_of, pack_config, parse_unit, slot_near
 from receiver.pipeline import Shown
 from receiver.provenance import PaintedTally
 from receiver.sinks import BackgroundSink, Mp4Sink

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from typing import Protocol
 
 from common.state import Composition, SceneState
-from common.wire import StreamConfig
+from common.units import StreamConfig
 
 
 def newest_until(scenes: Mapping[int, SceneState], slot: int) -> SceneState | None:

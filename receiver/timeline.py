@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 from common.types import Frame
-from common.wire import StreamConfig
+from common.units import StreamConfig
 
 
 class Timeline:

@@ -26,7 +26,8 @@ from common.softcast_layout import MAX_COEFFICIENTS, MAX_PICTURES
 from common.state import guide_size
 from common.stats import StageTimer
 from common.types import EncodedUnit, Frame, Picture
-from common.wire import GroupUnit, StreamConfig, pack_anchor, pack_config, pack_group
+from common.units import GroupUnit, StreamConfig
+from common.wire import pack_anchor, pack_config, pack_group
 from sender.anchors import SIZE_S, encode_anchor
 from sender.cuts import CutState, detect_cut
 from sender.rate import LINK

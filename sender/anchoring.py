@@ -9,7 +9,8 @@ from common.codecs import Av1Decoder
 from common.config import Config
 from common.state import Anchor, SceneState, patched
 from common.types import EncodedUnit, Feedback, Picture
-from common.wire import AnchorUnit, StreamConfig, pack_anchor
+from common.units import AnchorUnit, StreamConfig
+from common.wire import pack_anchor
 from sender.anchors import (
     REST_S,
     SIZE_S,

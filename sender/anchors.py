@@ -27,7 +27,7 @@ from common.fusion import downsample_plane
 from common.motion import BLOCK, refine, zero_field
 from common.state import Composition, SceneState, Track, compose, sharpen
 from common.types import Picture
-from common.wire import AnchorUnit, Region
+from common.units import AnchorUnit, Region
 from sender.coded import Speed, preset_for
 from sender.link import LinkState
 from sender.rate import measured_complexity

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from common.config import Config
 from common.types import Picture
-from common.wire import StreamConfig
+from common.units import StreamConfig
 from sender.guide import GuideCoder, still_size
 from sender.probe import Probe
 from sender.rate import (

@@ -13,7 +13,7 @@ from common.codecs import GuideDecoder
 from common.fusion import downsample
 from common.state import guide_size
 from common.types import GuideCodec, Picture
-from common.wire import StreamConfig
+from common.units import StreamConfig
 from sender.coded import CodedPicture, GuideEncoder, Speed, preset_for
 from sender.libvpx import Vp9Encoder
 from sender.rate import ROLES, Role

@@ -22,15 +22,8 @@ from common.residual import Residual, decode_residual
 from common.state import SceneState, advance, base_of, describe, follow, initial_state
 from common.stats import StageTimer
 from common.types import EncodedUnit, Feedback, Frame, Layer, Picture, UnitKind
-from common.wire import (
-    FrameUnit,
-    ResidualUnit,
-    StreamConfig,
-    pack_config,
-    pack_frame,
-    pack_residual,
-    parse_unit,
-)
+from common.units import FrameUnit, ResidualUnit, StreamConfig
+from common.wire import pack_config, pack_frame, pack_residual, parse_unit
 from sender.anchoring import AnchorDesk
 from sender.anchors import AnchorOrder
 from sender.budget import SenderBudget, Stage

@@ -9,7 +9,7 @@ from common.av1_headers import begin, expand, shrink
 from common.fusion import upsample_plane
 from common.quality import psnr_plane
 from common.types import Picture
-from common.wire import StreamConfig
+from common.units import StreamConfig
 from sender.coded import MAX_QP, Speed
 from sender.guide import GuideCoder
 from sender.rate import (

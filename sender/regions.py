@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.motion import BLOCK
-from common.wire import MIN_CODED_SIDE, Region
+from common.units import MIN_CODED_SIDE, Region
 
 Floats = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from common.config import ResidualSettings
 from common.residual import encode_residual
 from common.state import SceneState, compose
 from common.types import Picture
-from common.wire import ResidualUnit
+from common.units import ResidualUnit
 from sender.labels import importance
 from sender.rate import RateState, RateTarget
 

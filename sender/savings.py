@@ -12,7 +12,7 @@ from common.fusion import blend, reliability
 from common.motion import BLOCK, Field, warp
 from common.state import Composition, SceneState, sharpen
 from common.types import Picture
-from common.wire import Region
+from common.units import Region
 
 Floats = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from common.fusion import upsample_plane
 from common.sharpen import best_strength, edge_detail
 from common.state import SceneState
 from common.types import Picture
-from common.wire import FrameUnit
+from common.units import FrameUnit
 
 _KEEP = 0.8
 """The strength in use stays until the best one is farther away: a change costs two bytes."""

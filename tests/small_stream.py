@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from common.colour import resize
 from common.config import load_config
 from common.types import EncodedUnit, Feedback, Frame, Picture, UnitKind
-from common.wire import AnchorUnit, Region, StreamConfig, parse_unit
+from common.units import AnchorUnit, Region, StreamConfig
+from common.wire import parse_unit
 from sender.anchors import AnchorOrder, Offer
 from sender.clip import COLOUR, FRAME_RATE, BuiltinClip
 from sender.pipeline import SenderSession, Step

@@ -22,7 +22,8 @@ from common.config import Config
 from common.errors import SemcastError
 from common.tables import HEADER_TABLES
 from common.types import Frame, UnitKind
-from common.wire import FrameUnit, StreamConfig, parse_unit
+from common.units import FrameUnit, StreamConfig
+from common.wire import parse_unit
 from sender.labels import BlankAnalyzer
 from sender.pipeline import SenderSession
 from sender.rate import FILE, RateTarget

@@ -23,7 +23,7 @@ from common.errors import SemcastError, SourceError
 from common.ports import Analyzer
 from common.state import compose
 from common.types import Feedback, Frame, Picture
-from common.wire import StreamConfig
+from common.units import StreamConfig
 from receiver.decoder.conditions import FrameFacts
 from sender.anchors import AnchorOrder
 from sender.pipeline import SenderSession

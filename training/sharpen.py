@@ -20,7 +20,7 @@ from common.errors import SemcastError
 from common.fusion import upsample_plane
 from common.sharpen import BANDS, CLASSES, REACH, STEPS, differences, edge_classes
 from common.types import Picture, Plane
-from common.wire import StreamConfig
+from common.units import StreamConfig
 from sender.coded import MAX_QP
 from sender.guide import GuideCoder
 from sender.rate import OFFSET, Role

@@ -29,7 +29,7 @@ from benchmarks.latency_levels import WARM_UP_RUNS, Scene
 from common.config import Config
 from common.state import Composition, compose
 from common.types import Feedback, Frame
-from common.wire import StreamConfig
+from common.units import StreamConfig
 from receiver.chain import SceneDecoder
 from receiver.decoder.conditions import FrameFacts
 from receiver.decoder.synth import BridgeSynthesizer

@@ -28,7 +28,8 @@ from common.datagram import pack_feedback
 from common.errors import BitstreamError, SinkError, UsageError
 from common.queues import BoundedQueue
 from common.types import Datagram, UnitKind
-from common.wire import ConfigUnit, kind_of, parse_unit
+from common.units import ConfigUnit
+from common.wire import kind_of, parse_unit
 from receiver.outputs import open_output
 from receiver.pipeline import ReceiverSession, Shown
 from receiver.provenance import model_of

@@ -10,7 +10,7 @@ from benchmarks.udp_ends import LIKELY_SIZE
 from common.clock import Clock
 from common.config import Config, ReceiverSettings
 from common.errors import SinkError
-from common.wire import ConfigUnit, StreamConfig
+from common.units import ConfigUnit, StreamConfig
 from receiver.budget import CostModel
 from receiver.jitter import Playout
 from receiver.outputs import OutputSink

@@ -25,19 +25,8 @@ from common.semantics import default_tables, encode_labels
 from common.softcast import encode_group
 from common.state import initial_state
 from common.types import EncodedUnit, Feedback, Picture, UnitKind
-from common.wire import (
-    FrameUnit,
-    GroupUnit,
-    NoteUnit,
-    ResidualUnit,
-    is_key,
-    kind_of,
-    pack_group,
-    pack_note,
-    pack_residual,
-    parse_unit,
-    slot_near,
-)
+from common.units import FrameUnit, GroupUnit, NoteUnit, ResidualUnit
+from common.wire import is_key, kind_of, pack_group, pack_note, pack_residual, parse_unit, slot_near
 from receiver.chain import SceneDecoder
 from tests.fuzz.sealing import joined
 from tests.fuzz.targets import GOLDEN, token_of

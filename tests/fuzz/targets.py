@@ -50,14 +50,8 @@ from common.softcast_metadata import parse_metadata
 from common.state import initial_state
 from common.tables import HEADER_TABLES
 from common.types import Datagram, EncodedUnit, Feedback, UnitKind
+from common.units import AnchorUnit, ConfigUnit, FrameUnit, GroupUnit, NoteUnit, ResidualUnit, Unit
 from common.wire import (
-    AnchorUnit,
-    ConfigUnit,
-    FrameUnit,
-    GroupUnit,
-    NoteUnit,
-    ResidualUnit,
-    Unit,
     is_disposable,
     is_group,
     is_key,

@@ -12,7 +12,7 @@ from pathlib import Path
 from common.container import SgvWriter
 from common.state import compose, picture_digest
 from common.types import Feedback
-from common.wire import Region
+from common.units import Region
 from tests.small_stream import STREAM, anchor_ids, frame, open_session, order_anchor
 
 RATE_BPS = 40_000

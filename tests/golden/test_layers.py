@@ -18,20 +18,8 @@ from common.residual import Residual, decode_residual, encode_residual
 from common.state import initial_state
 from common.tables import TABLES_HASH
 from common.types import Colour
-from common.wire import (
-    AnchorUnit,
-    FrameUnit,
-    NoteUnit,
-    Region,
-    ResidualUnit,
-    StreamConfig,
-    pack_anchor,
-    pack_config,
-    pack_frame,
-    pack_note,
-    pack_residual,
-    parse_unit,
-)
+from common.units import AnchorUnit, FrameUnit, NoteUnit, Region, ResidualUnit, StreamConfig
+from common.wire import pack_anchor, pack_config, pack_frame, pack_note, pack_residual, parse_unit
 
 BASE_DIGEST = 0x89ABCDEF
 CONFIG = StreamConfig(

@@ -15,7 +15,8 @@ from common.container import read_sgv
 from common.errors import BitstreamError, SourceError
 from common.state import compose, picture_digest
 from common.types import UnitKind
-from common.wire import AnchorUnit, kind_of, parse_unit
+from common.units import AnchorUnit
+from common.wire import kind_of, parse_unit
 from receiver.chain import SceneDecoder
 from tests.golden.make_stream import PATCHES, STORY, Golden
 from tests.small_stream import STREAM

@@ -30,7 +30,8 @@ from common.config import load_config
 from common.errors import ChannelError
 from common.logs import stderr_log
 from common.types import Datagram, UnitKind
-from common.wire import ConfigUnit, kind_of, parse_unit
+from common.units import ConfigUnit
+from common.wire import kind_of, parse_unit
 from receiver.pipeline import Shown
 from receiver.reassembly import Reassembler
 from receiver.web.messages import PageStats

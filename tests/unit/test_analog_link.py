@@ -29,7 +29,8 @@ from common.errors import BitstreamError, ConfigError, SourceError
 from common.fusion import downsample, reliability, upsample
 from common.quality import psnr_yuv
 from common.types import Frame, Picture
-from common.wire import GroupUnit, is_group, pack_config, pack_group, parse_unit
+from common.units import GroupUnit
+from common.wire import is_group, pack_config, pack_group, parse_unit
 from receiver.analog import AnalogDecoder
 from receiver.decoder import bridge
 from receiver.decoder.conditions import DEAF

@@ -15,7 +15,7 @@ from common.config import AnchorSettings
 from common.motion import zero_field
 from common.state import SceneState, compose
 from common.types import Feedback, Picture
-from common.wire import MIN_CODED_SIDE, Region
+from common.units import MIN_CODED_SIDE, Region
 from sender.anchors import (
     AnchorOrder,
     AnchorState,

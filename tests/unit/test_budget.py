@@ -14,7 +14,8 @@ from common.config import ReceiverSettings
 from common.deadline import HOLD_S, CostModel
 from common.state import Composition
 from common.types import Picture
-from common.wire import StreamConfig, pack_config
+from common.units import StreamConfig
+from common.wire import pack_config
 from receiver.budget import GAINS, STEPS, LevelPlanner, Pace, Stopper, Way, best_of, ways_of, worth_at
 from receiver.decoder.conditions import FrameFacts
 from receiver.decoder.synth import LEVELS, Painted

@@ -13,17 +13,8 @@ from hypothesis import strategies as st
 
 from common.state import base_of, compose, initial_state, picture_digest
 from common.types import EncodedUnit, Picture, UnitKind
-from common.wire import (
-    AnchorUnit,
-    FrameUnit,
-    Region,
-    is_key,
-    pack_anchor,
-    pack_config,
-    pack_frame,
-    pack_residual,
-    parse_unit,
-)
+from common.units import AnchorUnit, FrameUnit, Region
+from common.wire import is_key, pack_anchor, pack_config, pack_frame, pack_residual, parse_unit
 from receiver.chain import SceneDecoder, kept_states
 from tests.small_stream import STREAM, Recording, open_session, record
 

@@ -13,7 +13,8 @@ from common.clock import SystemClock, VirtualClock
 from common.config import ReceiverSettings, load_config
 from common.state import Composition
 from common.types import Frame, UnitKind
-from common.wire import StreamConfig, pack_config
+from common.units import StreamConfig
+from common.wire import pack_config
 from receiver.decoder.conditions import FrameFacts
 from receiver.decoder.synth import FLAT, Painted
 from receiver.painter import BasePainter

@@ -16,7 +16,8 @@ from channel.webrtc.link import PeerEvent, PeerLink, PeerState
 from common.clock import VirtualClock
 from common.errors import ChannelError
 from common.types import Frame
-from common.wire import ConfigUnit, is_key, kind_of, parse_unit
+from common.units import ConfigUnit
+from common.wire import is_key, kind_of, parse_unit
 from sender.budget import SenderBudget
 from tests.live_ends import FakeFarEnd, FakeLink, outlet_to, peer_link
 from tests.small_stream import SIDE, frame, open_session

@@ -18,7 +18,7 @@ import pytest
 from common.clock import VirtualClock
 from common.errors import SinkError, UsageError
 from common.types import Colour, Frame, Picture
-from common.wire import StreamConfig
+from common.units import StreamConfig
 from receiver.encoding import Encoding, VideoEncoder
 from receiver.outputs import RETRY_S, STALL_S, OutputSink, check_output, open_output
 from receiver.rtmp import reason

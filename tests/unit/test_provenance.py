@@ -28,8 +28,9 @@ from common.provenance import (
     read_provenance,
 )
 from common.types import Frame, UnitKind
+from common.units import NoteUnit
 from common.weights import load_weights, weights_id
-from common.wire import NoteUnit, is_note, kind_of, pack_note, parse_unit
+from common.wire import is_note, kind_of, pack_note, parse_unit
 from receiver.chain import SceneDecoder
 from receiver.marking import padded, read_video
 from receiver.pipeline import Shown

@@ -21,7 +21,8 @@ from common.container import read_sgv
 from common.errors import SinkError
 from common.state import compose, picture_digest
 from common.types import EncodedUnit, UnitKind
-from common.wire import AnchorUnit, ConfigUnit, is_key, is_note, kind_of, pack_config, parse_unit
+from common.units import AnchorUnit, ConfigUnit
+from common.wire import is_key, is_note, kind_of, pack_config, parse_unit
 from receiver.painter import BasePainter
 from receiver.pipeline import ReceiverSession, Shown
 from receiver.recording import Recorder

@@ -17,7 +17,8 @@ from common.motion import zero_field
 from common.residual import decode_residual
 from common.state import compose, initial_state, picture_digest
 from common.types import Feedback, Picture, UnitKind
-from common.wire import ConfigUnit, FrameUnit, Region, StreamConfig, is_key, parse_unit
+from common.units import ConfigUnit, FrameUnit, Region, StreamConfig
+from common.wire import is_key, parse_unit
 from sender.anchoring import AnchorDesk
 from sender.anchors import AnchorOrder, AnchorState, Offer, encode_anchor
 from sender.control import RateKeeper

@@ -28,7 +28,7 @@ from common.state import (
     picture_digest,
 )
 from common.types import LABEL_CLASSES, Picture
-from common.wire import FrameUnit, StreamConfig
+from common.units import FrameUnit, StreamConfig
 
 CONFIG = StreamConfig(7, 128, 128, Fraction(25), Fraction(1, 25))
 ROWS = COLS = 8

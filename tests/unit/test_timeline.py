@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.types import Frame
-from common.wire import StreamConfig
+from common.units import StreamConfig
 from receiver.timeline import Timeline
 from tests.small_stream import frame
 

@@ -12,20 +12,22 @@ from hypothesis import strategies as st
 
 from common.errors import BitstreamError
 from common.types import Colour, UnitKind
-from common.wire import (
-    DISPOSABLE_HEADER_BYTES,
-    HEADER_BYTES,
+from common.units import (
     MAX_SIDE,
-    MAX_UNIT_BYTES,
     MIN_CODED_SIDE,
     REGION_STEP,
     AnchorUnit,
     ConfigUnit,
-    Cursor,
     FrameUnit,
     Region,
     ResidualUnit,
     StreamConfig,
+)
+from common.wire import (
+    DISPOSABLE_HEADER_BYTES,
+    HEADER_BYTES,
+    MAX_UNIT_BYTES,
+    Cursor,
     builds_on,
     check_of,
     is_disposable,
