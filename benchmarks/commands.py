@@ -209,9 +209,9 @@ def bench_cuts(
         Path | None,
         typer.Option("--clips", metavar="DIR", help="Folder with clips; the built-in clip by default."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")] = Path(
-        "out/cuts"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for the results; goes on with what is there.")
+    ] = Path("out/cuts"),
     reels: Annotated[int, typer.Option("--reels", min=1, max=999, help="Clips to join from the scenes.")] = 6,
     seconds: Seconds = None,
     bitrate: Bitrate = None,

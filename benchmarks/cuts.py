@@ -6,6 +6,9 @@
                           -> one that loses every announcement   -> found, ghosts
            a sender that announces nothing -> receiver           -> found, ghosts
 
+Each reel at each receiver is kept in a file below the results' folder, and the report is written anew after each: a bench
+that was stopped has left what it had, and goes on from there.
+
 Only bytes cross. Work takes no time; a report takes `REPORT_SLOTS` to come back. What the words mean stands in
 `cuts_report.DEFINITIONS`, what the reels are made of in `scenes`.
 """
@@ -29,13 +32,17 @@ from benchmarks.cuts_report import (
     GainPoint,
     GhostRow,
     ReceiverName,
+    Watching,
     print_cuts,
     requirements,
     write_cuts,
 )
 from benchmarks.files import open_input
+from benchmarks.kept import carry_out, code_hash, kept_result
 from benchmarks.link import PROBE_FRAMES
 from benchmarks.plans import Clip, find_clips
+from benchmarks.rd_clip import hash_of
+from benchmarks.rd_runs import OUR_CODE
 from benchmarks.report import versions
 from benchmarks.scenes import (
     KNOWN_EVENTS,
@@ -290,21 +297,9 @@ class Crossing:
 # --- what a receiver shows ----------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Watching:
-    """What one receiver showed of one reel.
-
-    gains : event -> (slots since the cut, MS-SSIM of the output less that of the guide alone) of its pictures
-    """
-
-    found: list[int] = field(default_factory=list)
-    shown: list[int] = field(default_factory=list)
-    gains: dict[Event, list[tuple[int, float]]] = field(default_factory=dict)
-
-
 def watch(crossing: Crossing) -> Watching:
     """Look at every picture; after cuts compare with the guide."""
-    seen, cuts = Watching(), cuts_of(crossing.reel)
+    seen, cuts = Watching(announced=[], found=[], shown=[], gains={}), cuts_of(crossing.reel)
     for frame, shown in crossing:
         if shown.concealed or shown.scene is None:  # nothing came, of which the guide would show more
             continue
@@ -313,8 +308,9 @@ def watch(crossing: Crossing) -> Watching:
             seen.found.append(frame.slot)
         cut = next((cut for cut in reversed(cuts) if cut.first <= frame.slot), None)
         if cut is not None and frame.slot < cut.first + WATCHED:
-            seen.gains.setdefault(cut, []).append((frame.slot - cut.first, _gain(frame.picture, shown)))
-    return seen
+            gain = _gain(frame.picture, shown)
+            seen.gains.setdefault(cut.first, []).append((frame.slot - cut.first, gain))
+    return seen.model_copy(update={"announced": crossing.announced})
 
 
 def cuts_of(reel: Reel) -> list[Event]:
@@ -341,7 +337,7 @@ def ghost_rows(name: ReceiverName, reel: Reel, seen: Watching) -> list[GhostRow]
         gains = [gain for _, gain in pairs]
         rows.append(
             GhostRow(
-                receiver=name, reel=reel.name, cut_s=cut.first / float(RATE), pictures=len(gains),
+                receiver=name, reel=reel.name, cut_s=cut / float(RATE), pictures=len(gains),
                 worse=sum(gain < 0 for gain in gains), worst=min(gains), mean=float(np.mean(gains)),
             )
         )  # fmt: skip
@@ -365,6 +361,28 @@ def gain_points(name: ReceiverName, watchings: Sequence[Watching]) -> list[GainP
 # --- all of it ----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ReelRun:
+    """One reel at one receiver, whose result is kept."""
+
+    ends: Ends
+    reel: Reel
+    receiver_name: ReceiverName
+
+    @property
+    def name(self) -> str:
+        return f"{self.reel.name}.{self.receiver_name}"
+
+    def key(self) -> str:
+        """Of everything that the result depends on."""
+        settings = (self.ends.config.as_dict(), WATCHED, PAINTED_BEFORE, REPORT_SLOTS)
+        return hash_of([*settings, self.receiver_name, self.reel.stamp(), code_hash(*OUR_CODE)])
+
+    def run(self, out: Path) -> Watching:
+        """Send, receive and look."""
+        return watch(Crossing(self.ends, self.reel, self.receiver_name, around(cuts_of(self.reel))))
+
+
 def run_cuts(
     folder: Path | None, out: Path, config: Config, seconds: float | None = None, reels: int = 6
 ) -> CutsReport:
@@ -385,30 +403,48 @@ def run_cuts(
                 "one scene cannot be joined to another: name a folder with more, or longer, clips"
             )
         drawn = draw_reels(_chosen(shots), config.stream.seed, reels, TAKES, TAKE_PICTURES)
-        report = _measured(rows, drawn, config, bar)
-    write_cuts(report, out)
+        done = list[tuple[ReelRun, Watching]]()
+        for run in bar.track(_runs(drawn, config), description="joined clips"):
+            done.append((run, kept_result(run, out, Watching) or carry_out(run, out)))
+            report = report_of(rows, done, config)
+            write_cuts(report, out)
+            bar.console.print(_said(*done[-1]))
     print_cuts(report)
     return report
 
 
-def _measured(clips: list[ClipRow], reels: Sequence[Reel], config: Config, bar: Progress) -> CutsReport:
+def _runs(reels: Sequence[Reel], config: Config) -> list[ReelRun]:
     first = reels[0].takes[0].shot.pictures[0]
     ends = open_ends(config, (-(-first.height // 16) * 16, -(-first.width // 16) * 16))
+    return [ReelRun(ends, reel, name) for reel in reels for name in RECEIVERS]
+
+
+def _said(run: ReelRun, seen: Watching) -> str:
+    """One run in a line."""
+    gains = [gain for pairs in seen.gains.values() for _, gain in pairs]
+    least = f"least gain {min(gains):+.4f}" if gains else "nothing shown after cuts"
+    return f"{run.name}: {len(cuts_of(run.reel))} cuts, {len(seen.found)} new scenes seen, {least}"
+
+
+def report_of(clips: list[ClipRow], done: Sequence[tuple[ReelRun, Watching]], config: Config) -> CutsReport:
+    """Of all runs that are done."""
     sender, tallies = Tally(), {name: Tally() for name in RECEIVERS}
-    watchings: dict[ReceiverName, list[Watching]] = {name: [] for name in RECEIVERS}
     ghosts: list[GhostRow] = []
-    runs = [(reel, name) for reel in reels for name in RECEIVERS]
-    for reel, name in bar.track(runs, description="joined clips"):
-        crossing = Crossing(ends, reel, name, around(cuts_of(reel)))
-        seen = watch(crossing)
+    for run, seen in done:
+        name, events = run.receiver_name, run.reel.events
         if name == "announced":
-            sender.add(judge(reel.events, crossing.announced, AT_SENDER))
-        tallies[name].add(judge(reel.events, seen.found, AT_RECEIVER, seen.shown))
-        watchings[name].append(seen)
-        ghosts += ghost_rows(name, reel, seen)
+            sender.add(judge(events, seen.announced, AT_SENDER))
+        tallies[name].add(judge(events, seen.found, AT_RECEIVER, seen.shown))
+        ghosts += ghost_rows(name, run.reel, seen)
     detectors = [sender.row("sender"), *(tally.row(name) for name, tally in tallies.items())]
+    reels = {run.reel.name: len(run.reel) for run, _ in done}
+    gains = [
+        point
+        for name in RECEIVERS
+        for point in gain_points(name, [seen for run, seen in done if run.receiver_name == name])
+    ]
     return CutsReport(
-        config=config.as_dict(), versions=versions(), reels=len(reels), pictures=sum(map(len, reels)),
+        config=config.as_dict(), versions=versions(), reels=len(reels), pictures=sum(reels.values()),
         requirements=requirements(detectors, ghosts), clips=clips, detectors=detectors, ghosts=ghosts,
-        gains=[point for name in RECEIVERS for point in gain_points(name, watchings[name])],
+        gains=gains,
     )  # fmt: skip

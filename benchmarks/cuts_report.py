@@ -53,6 +53,19 @@ class ClipRow(Model):
     false: list[int]
 
 
+class Watching(Model):
+    """What one receiver showed of one reel.
+
+    announced : slots at which the sender announced a new scene; found : at which the receiver saw one; shown : pictures
+    gains : slot of a cut -> (slots since, MS-SSIM of the output less that of the guide alone) of the pictures after it
+    """
+
+    announced: list[int]
+    found: list[int]
+    shown: list[int]
+    gains: dict[int, list[tuple[int, float]]]
+
+
 class DetectorRow(Model):
     """One detector on all reels. there, taken : events by kind, and those taken for new scenes; false : without cause"""
 

@@ -10,6 +10,7 @@ picture a camera that moves sees it mirrored.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,6 +92,12 @@ class Shot:
         turn = 2 * max(1, len(self.pictures) - 1)
         place = index % turn
         return self.pictures[min(place, turn - place, len(self.pictures) - 1)]
+
+    def stamp(self) -> str:
+        """Hash of its first and last picture, and of how many there are."""
+        ends = (plane for picture in (self.pictures[0], self.pictures[-1]) for plane in picture.planes)
+        digest = hashlib.sha256(b"".join(plane.tobytes() for plane in ends))
+        return f"{self.name}.{len(self.pictures)}.{digest.hexdigest()[:16]}"
 
 
 def shots_of(name: str, pictures: Sequence[Picture], events: Sequence[Event], longest: int) -> list[Shot]:
@@ -275,6 +282,11 @@ class Reel:
         for join, start in zip(self.joins, self.starts[1:], strict=True):
             found.append(_event_of(join, start))
         return tuple(sorted(found, key=lambda event: event.first))
+
+    def stamp(self) -> list[object]:
+        """What its pictures follow from."""
+        takes = [(t.shot.stamp(), t.start, t.length, repr(t.effect)) for t in self.takes]
+        return [takes, *map(repr, self.joins)]
 
     def __iter__(self) -> Iterator[Picture]:
         for slot in range(len(self)):

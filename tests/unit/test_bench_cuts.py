@@ -10,7 +10,6 @@ import pytest
 from benchmarks.cuts import (
     AT_SENDER,
     Tally,
-    Watching,
     clips_in,
     found_by_sender,
     gain_points,
@@ -19,7 +18,8 @@ from benchmarks.cuts import (
     run_cuts,
     taken_apart,
 )
-from benchmarks.cuts_report import CutsReport, DetectorRow, GhostRow, requirements
+from benchmarks.cuts_report import RECEIVERS, CutsReport, DetectorRow, GhostRow, Watching, requirements
+from benchmarks.kept import carry_out
 from benchmarks.plans import Clip
 from benchmarks.scenes import Event, Reel, Shot, Take, draw_reels
 from common.config import load_config
@@ -33,6 +33,10 @@ CONFIG = load_config(
 
 def event(kind: str, first: int, last: int | None = None) -> Event:
     return Event(kind, first, last or first, first)  # type: ignore[arg-type]
+
+
+def watching(gains: dict[int, list[tuple[int, float]]]) -> Watching:
+    return Watching(announced=[], found=[], shown=[], gains=gains)
 
 
 # --- judging ------------------------------------------------------------------------------------------------------
@@ -68,9 +72,8 @@ def test_precision_counts_flashes_and_recall_the_hard_cuts() -> None:
 
 
 def test_one_picture_worse_than_the_guide_is_a_ghost() -> None:
-    cut = event("cut", 24)
     reel = Reel("reel", (Take(Shot("a", (frame(0).picture,)), 0, 24),), ())
-    seen = Watching(gains={cut: [(0, 0.02), (1, -0.01), (2, 0.04)]})
+    seen = watching({24: [(0, 0.02), (1, -0.01), (2, 0.04)]})
     (row,) = ghost_rows("lost", reel, seen)
     assert (row.pictures, row.worse, row.worst, row.cut_s) == (3, 1, -0.01, 1.0)
     assert row.mean == pytest.approx(0.05 / 3)
@@ -82,9 +85,7 @@ def test_one_picture_worse_than_the_guide_is_a_ghost() -> None:
 
 
 def test_gains_are_gathered_by_the_time_since_the_cut() -> None:
-    watchings = [
-        Watching(gains={event("cut", at): [(0, gain), (1, 0.0)]}) for at, gain in ((9, 0.2), (30, -0.1))
-    ]
+    watchings = [watching({at: [(0, gain), (1, 0.0)]}) for at, gain in ((9, 0.2), (30, -0.1))]
     first, second = gain_points("announced", watchings)
     assert (first.after_s, first.least, first.mean, first.most) == (0.0, -0.1, pytest.approx(0.05), 0.2)
     assert second.after_s == pytest.approx(1 / 24)
@@ -130,6 +131,17 @@ def test_the_command_measures_the_built_in_clip_and_its_document_reads_back(
     assert [row.detector for row in report.detectors] == ["sender", "announced", "lost", "unannounced"]
     page = (tmp_path / "cuts.html").read_text()
     assert "After a cut" in page and "<svg" in page
+    # Started again it does nothing that it has done, but for what is missing.
+    kept = sorted((tmp_path / "runs").iterdir())
+    assert [path.name.split(".")[:2] for path in kept] == [["reel00", name] for name in sorted(RECEIVERS)]
+    kept[0].unlink()
+    done = list[str]()
+    carry = carry_out
+    monkeypatch.setattr(
+        "benchmarks.cuts.carry_out", lambda run, out: (done.append(run.name), carry(run, out))[1]
+    )
+    assert run_cuts(None, tmp_path, CONFIG, reels=1) == report
+    assert done == ["reel00.announced"]
 
 
 def test_a_clip_that_nobody_knows_is_taken_apart_where_the_detector_sees_a_scene(
