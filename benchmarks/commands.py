@@ -171,6 +171,27 @@ def bench_soak(
     run_soak(clip, out, SoakPlan(receivers, seconds, size, bitrate, steps or "auto", link, seed))
 
 
+@bench_app.command("faults")
+@reported
+def bench_faults(
+    clip: Annotated[
+        str | None, typer.Argument(metavar="[CLIP]", help="What is sent; nothing: the built-in clip.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("out/faults"),
+    only: Annotated[
+        list[str], typer.Option("--only", help="Do only this; may be given again.", metavar="NAME")
+    ] = [],  # noqa: B006
+    everything: Annotated[bool, typer.Option("--all", help="Also the cut of a minute.")] = False,
+    docs: Annotated[
+        Path | None, typer.Option("--docs", help="Write the table there.", metavar="FILE.md")
+    ] = None,
+) -> None:
+    """Kills, cuts, full disks, wrong versions: what comes of them. Example: semcast bench faults --only 'cut of 2 s'"""
+    from benchmarks.live.faults import run_faults
+
+    run_faults(clip, out, only, everything, docs)
+
+
 @bench_app.command("recovery")
 @reported
 def bench_recovery(

@@ -6,6 +6,7 @@
      ├── SourceError (OSError)          an input cannot be opened, read or decoded
      ├── SinkError (OSError)            an output cannot be written
      ├── BitstreamError (ValueError)    bytes from a file or the network are malformed
+     │    └── ReleaseError              they are from another release of this program
      ├── StateMismatchError (ValueError) a unit builds on a state we do not hold
      ├── CodecError (RuntimeError)      a codec library is missing or refused
      ├── WeightsError (OSError)         model weights are missing or damaged
@@ -44,6 +45,10 @@ class SinkError(SemcastError, OSError):
 
 class BitstreamError(SemcastError, ValueError):
     """Malformed bytes from a file or the network."""
+
+
+class ReleaseError(BitstreamError):
+    """Sound bytes that another release of this program wrote: both ends need the same one."""
 
 
 class StateMismatchError(SemcastError, ValueError):

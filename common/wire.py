@@ -21,7 +21,7 @@ from __future__ import annotations
 import zlib
 from fractions import Fraction
 
-from common.errors import BitstreamError
+from common.errors import BitstreamError, ReleaseError
 from common.tables import TABLES_HASH
 from common.types import Colour, EncodedUnit, GuideCodec, Layer, UnitKind
 from common.units import (
@@ -295,12 +295,12 @@ def _parse_config(data: bytes) -> ConfigUnit:
         raise BitstreamError("not a stream configuration")
     version, format_ = cursor.number(1), cursor.number(1)
     if version != BITSTREAM_VERSION:
-        raise BitstreamError(f"stream version {version}, this program reads version {BITSTREAM_VERSION}")
+        raise ReleaseError(f"stream version {version}, this program reads version {BITSTREAM_VERSION}")
     if format_ >> 2 >= len(_CODECS):
-        raise BitstreamError(f"guide codec {format_ >> 2} is not known to this program: use a newer one")
+        raise ReleaseError(f"guide codec {format_ >> 2} is not known to this program: use a newer one")
     slot, session, seed, tables = cursor.number(4), cursor.number(2), cursor.number(4), cursor.number(4)
     if tables != TABLES_HASH:
-        raise BitstreamError("the sender uses other constant tables: both ends need the same release")
+        raise ReleaseError("the sender uses other constant tables: both ends need the same release")
     width, height = cursor.varint(MAX_SIDE), cursor.varint(MAX_SIDE)
     numbers = [cursor.varint((1 << 31) - 1) for _ in range(4)]
     if width < 16 or height < 16 or 0 in numbers or not cursor.done:

@@ -171,7 +171,8 @@ class Mp4Sink(_FileSink):
         # Fragments of at most 48 frames while recording (playable when cut), one ordinary index at the end.
         # Times are as given; otherwise all would be later by what the encoder reorders.
         flags = "hybrid_fragmented+frag_keyframe+negative_cts_offsets"
-        encoding = Encoding("mp4", codec, options, {"movflags": flags})
+        # A fragment reaches the disk when it is complete: what waits in a buffer is lost with a program that is killed.
+        encoding = Encoding("mp4", codec, options, {"movflags": flags, "flush_packets": "1"})
         super().__init__(_Recording(path, encoding, frame_rate, time_base, colour, marking))
 
 

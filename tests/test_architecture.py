@@ -50,10 +50,15 @@ ANYWHERE = ("*",)
 
 LIBRARIES = {
     "aiohttp": Library(
-        homes=("receiver/web/app.py", "channel/signalling/*", "benchmarks/live/browser.py"),
-        eager=("receiver/web/app.py", "channel/signalling/*"),
+        homes=(
+            "receiver/web/app.py",
+            "channel/signalling/*",
+            "benchmarks/live/browser.py",
+            "benchmarks/live/viewer.py",
+        ),
+        eager=("receiver/web/app.py", "channel/signalling/*", "benchmarks/live/viewer.py"),
     ),
-    "aiortc": Library(homes=("channel/webrtc*",), eager=("channel/webrtc*",)),
+    "aiortc": Library(homes=("channel/webrtc*", "benchmarks/live/faulty.py"), eager=("channel/webrtc*",)),
     "sionna": Library(homes=("channel/radio*",)),
     "diffusers": Library(
         homes=("receiver/decoder*", "training/*"), eager=("receiver/decoder*", "training/*")

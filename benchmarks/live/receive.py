@@ -71,7 +71,8 @@ def receive_live(
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if output is not None:
         check_output(output)
-    receiver = LiveReceiver(config, clock, Studio(config, clock), folder, say, output)
+    studio = Studio(config, clock, lambda text: receiver.warn(text))  # noqa: PLW0108 - it is another one below
+    receiver = LiveReceiver(config, clock, studio, folder, say, output)
     owner = Owner(receiver.controls(), receiver.change, receiver.start_recording, receiver.stop_recording)
     with ExitStack() as stack:
         page = stack.enter_context(PageServer(listening.page.host, listening.page.port, owner, clock))

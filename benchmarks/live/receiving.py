@@ -25,7 +25,7 @@ from channel.webrtc.link import PeerLink, PeerState
 from common.clock import Clock
 from common.config import Config, ReceiverSettings
 from common.datagram import pack_feedback
-from common.errors import BitstreamError, SinkError, UsageError
+from common.errors import BitstreamError, ReleaseError, SinkError, UsageError
 from common.queues import BoundedQueue
 from common.types import Datagram, UnitKind
 from common.units import ConfigUnit
@@ -65,6 +65,7 @@ class LiveReceiver:
     received_bps : of the last second or so
     ended : what was shown of streams that are over
     shut : why no other sender can come, None while one can
+    foreign : why what the sender of `link` sends cannot be read, None while it can
     """
 
     config: Config
@@ -90,6 +91,7 @@ class LiveReceiver:
     stats: PageStats = field(default_factory=PageStats)
     ended: list[dict[str, object]] = field(default_factory=list)
     shut: str | None = None
+    foreign: str | None = None
     recordings: int = 0
     idle: Event = field(default_factory=Event)
 
@@ -120,12 +122,14 @@ class LiveReceiver:
         """Take the stream from `link` from now on."""
         self.close_stream()
         self.link, self.reassembler, self.sameness = link, Reassembler(), None
-        self.received_bps = FIRST_BPS
+        self.received_bps, self.foreign = FIRST_BPS, None
         self.met_s, self.connected_s = self.clock.now_s(), None
 
     def close_stream(self) -> None:
         """The stream is over."""
         if self.stream is not None:
+            if self.stream.recorder is not None and self.page is not None:
+                self.page.recording_over()
             self.stream.end(self.warn)
             document = self.stream.tally.document(self.stream.frame_s, self.heard_s or 0.0)
             self.ended.append(document | self._beginning(self.stream.tally.first_s))
@@ -174,6 +178,9 @@ class LiveReceiver:
         """Open a stream as soon as it says what it is, and another one when it says something else."""
         try:
             unit = parse_unit(data, 0, 0) if kind_of(data) is UnitKind.CONFIG else None
+        except ReleaseError as error:
+            self._foreign(str(error))
+            return
         except BitstreamError:
             return
         if not isinstance(unit, ConfigUnit) or (
@@ -186,6 +193,12 @@ class LiveReceiver:
         self.stream = Stream.open(unit, self.studio.session(unit.config, self.settings))
         if self.output is not None:
             self.stream.output = open_output(self.output, unit.config, self.warn)
+
+    def _foreign(self, why: str) -> None:
+        """The sender is of another release: nothing will ever be seen of it, which somebody has to be told, once."""
+        if self.stream is None and self.foreign != why:
+            self.foreign = why
+            self.warn(f"cannot show this sender: {why}")
 
     def _report(self, link: ReceivingLink, session: ReceiverSession, now_s: float) -> None:
         since_s = now_s - self.reported_s
@@ -225,6 +238,8 @@ class LiveReceiver:
         except SinkError as error:
             self.stream.recorder.abandon()
             self.stream.recorder = None
+            if self.page is not None:
+                self.page.recording_over()
             self.warn(str(error))
 
     def _publish(self, shown: Shown | None, delay_ms: float | None = None) -> None:

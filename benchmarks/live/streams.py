@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
+
 from benchmarks.live.tally import Tally
 from benchmarks.udp_ends import LIKELY_SIZE
 from common.clock import Clock
 from common.config import Config, ReceiverSettings
-from common.errors import SinkError
+from common.deadline import CostModel
+from common.errors import SinkError, WeightsError
 from common.units import ConfigUnit, StreamConfig
-from receiver.budget import CostModel
+from receiver.budget import Way
 from receiver.jitter import Playout
+from receiver.out_of_memory import FrugalPainter
 from receiver.outputs import OutputSink
 from receiver.painter import Painter, open_painter
 from receiver.pipeline import ReceiverSession, prime
@@ -24,18 +28,28 @@ FORGETTING = 1e-3
 
 
 class Studio:
-    """A painter that can be ready before there is a stream, and what its levels cost on this machine."""
+    """A painter that can be ready before there is a stream, and what its levels cost on this machine.
 
-    def __init__(self, config: Config, clock: Clock) -> None:
-        self._config, self._clock = config, clock
+    warn : told where it has to paint less than was asked for
+    """
+
+    def __init__(self, config: Config, clock: Clock, warn: Callable[[str], None]) -> None:
+        self._config, self._clock, self._warn = config, clock, warn
         self._size: tuple[int, int] | None = None
         self._painter: Painter
-        self._costs: CostModel
+        self._costs: CostModel[Way]
 
     def prepare(self, size: tuple[int, int] = LIKELY_SIZE) -> None:
-        """Get ready for coded pictures of `size` (height, width). Raises WeightsError where weights are missing."""
+        """Get ready for coded pictures of `size` (height, width). Raises WeightsError where weights are missing, or there
+        is no memory for them."""
         if size != self._size:
-            self._painter, self._costs = open_painter(self._config, 0, size), CostModel()
+            try:
+                painter = open_painter(self._config, 0, size)
+            except torch.OutOfMemoryError as error:
+                raise WeightsError(
+                    f"{self._config.receiver.device} has no memory for the decoder: choose --device cpu or --steps 0"
+                ) from error
+            self._painter, self._costs = FrugalPainter(painter, self._clock, self._warn), CostModel()
             prime(self._costs, self._painter, self._clock, size)
             self._size = size
 

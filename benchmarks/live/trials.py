@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -147,10 +147,26 @@ class Program:
         except (IndexError, ValueError):
             raise ChannelError(f"a live end failed: {' / '.join(self.lines['err'][-3:])}") from None
 
+    def tell(self, line: str) -> None:
+        """Type a line."""
+        assert self._started.stdin is not None
+        self._started.stdin.write(line + "\n")
+        self._started.stdin.flush()
+
+    def ended(self, timeout_s: float) -> int | None:
+        """Its exit status, None where it goes on for longer than that."""
+        try:
+            return self._started.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
     def end(self) -> None:
         """Ask it to end, where it still runs."""
         self._started.terminate()
         self._started.wait()
+        if self._started.stdin is not None:
+            with suppress(OSError):
+                self._started.stdin.close()
 
     def _read(self, name: str, stream: IO[str]) -> None:
         with stream:
@@ -187,7 +203,7 @@ def start(hosts: Hosts | None, host: Host, command: Sequence[str | Path]) -> Pro
 def run_python(hosts: Hosts | None, host: Host, command: Sequence[str]) -> Program:
     """Start `python -m COMMAND` on a host, or here."""
     line = [sys.executable, "-m", *command]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return Program(hosts.popen(host, line, **pipes) if hosts else subprocess.Popen(line, **pipes))
 
 

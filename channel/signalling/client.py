@@ -48,6 +48,7 @@ STEADY_S = 10.0
 """A connection that held for so long was a good one: the next wait is a short one again."""
 INBOX_MESSAGES = 256
 FAR_ENDS = 256
+_ANEW = "the other end was started anew"
 """Remembered at most; the ones that left are forgotten first."""
 
 T = TypeVar("T")
@@ -101,12 +102,16 @@ class Inbox(Generic[T]):
 
 
 class FarEnd:
-    """One other end in the room. present : whether the server sees it now; it may come back"""
+    """One other end in the room.
+
+    present : whether the server sees it now; it may come back
+    replaced : another session of the same name is there instead, which must not get what is meant for this one
+    """
 
     def __init__(self, card: Somebody, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
         self.id = card.id
         self.session = card.session
-        self.present = True
+        self.present, self.replaced = True, False
         self.inbox: Inbox[dict[str, Any]] = Inbox(INBOX_MESSAGES)
         self._send = send
 
@@ -115,6 +120,8 @@ class FarEnd:
 
         Raises UsageError for anything else, ChannelError when it is too large or the server cannot be had any more.
         """
+        if self.replaced:
+            raise ChannelError(_ANEW)
         await self._send({**message, "to": self.id})
 
     async def receive(self) -> dict[str, Any]:
@@ -371,7 +378,8 @@ class RoomClient:
             self._far_ends[card.id] = known
             return
         if known is not None:
-            known.inbox.close(ChannelError("the other end was started anew"))
+            known.replaced = True
+            known.inbox.close(ChannelError(_ANEW))
         self._far_ends[card.id] = far = FarEnd(card, self._transmit)
         if self._first is None or self._first is known:
             self._first = far

@@ -70,6 +70,7 @@ async def offer_sending(signaller: Signaller, link: PeerLink, config: WebRtcConf
     check_aiortc()
     mailbox = _Mailbox(signaller, link)
     failures = session = 0
+    attempts = config.max_attempts
     async with _conversation(signaller, mailbox):
         while True:
             session += 1
@@ -79,7 +80,8 @@ async def offer_sending(signaller: Signaller, link: PeerLink, config: WebRtcConf
             if mailbox.left or (connection.was_closed and mailbox.lost):
                 return
             failures = 0 if connection.was_connected else failures + 1
-            if failures >= config.max_attempts or mailbox.lost:
+            attempts = config.max_renewals if connection.was_connected else attempts
+            if failures >= attempts or mailbox.lost:
                 raise ChannelError(f"no connection to {link.name} after {failures} attempts: {ending.reason}")
             link.report(PeerState.LOST, ending.reason)
 
@@ -106,7 +108,7 @@ async def answer_receiving(signaller: Signaller, link: PeerLink, config: WebRtcC
             if offer is None:
                 with suppress(OSError):
                     await signaller.send(Signal("renew", connection.session).as_message())
-                offer = await mailbox.offer(config.connect_timeout_s)
+                offer = await mailbox.offer(config.connect_timeout_s * config.max_renewals)
         if not mailbox.left:
             raise ChannelError(f"{link.name} offers no new connection: start it again")
 

@@ -25,7 +25,8 @@ class WebRtcConfig(BaseModel):
     ice_servers : none means host addresses only; nothing outside is ever contacted unasked
     relay_only : use addresses of the TURN server only
     connect_timeout_s : how long one attempt to connect may take
-    max_attempts : attempts in a row that may fail before a far end is given up
+    max_attempts : attempts in a row that may fail before a far end is given up to which there was no connection yet
+    max_renewals : the same once there was one: an outage of minutes is no reason to give up
     lost_after_s : silence after which a connection counts as lost (it may come back by itself)
     renew_after_s : silence after which a new connection is made
     answer_nacks : send RTP packets again, once each, when the far end reports them missing (RFC 4585); else only
@@ -40,7 +41,8 @@ class WebRtcConfig(BaseModel):
     relay_only: bool = False
     connect_timeout_s: float = Field(15, gt=0)
     max_attempts: int = Field(3, ge=1)
+    max_renewals: int = Field(12, ge=1)
     lost_after_s: float = Field(3, gt=0)
-    renew_after_s: float = Field(10, gt=0)
+    renew_after_s: float = Field(12, gt=0)
     answer_nacks: bool = True
     max_queue_datagrams: int = Field(512, ge=1)

@@ -350,6 +350,11 @@ class Page:
         self._controls[control.name] = control
         self._tell_all(self._setup())
 
+    def recording_over(self) -> None:
+        """It has ended by itself."""
+        self._recording = None if self._recording is None else False
+        self._tell_all(self._setup())
+
     def notice(self, text: str) -> None:
         """One line for everybody."""
         self._tell_all({"type": "notice", "text": text})

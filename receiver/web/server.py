@@ -107,6 +107,10 @@ class PageServer:
         """A control has another value or other bounds now."""
         self._call(lambda page: page.set_control(control))
 
+    def recording_over(self) -> None:
+        """The recording under way has ended by itself, with its stream or since the disk is full."""
+        self._call(lambda page: page.recording_over())
+
     def notice(self, text: str) -> None:
         """One line for everybody who watches."""
         self._call(lambda page: page.notice(text))

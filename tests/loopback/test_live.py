@@ -69,7 +69,9 @@ class Viewer:
     def __init__(self, link: PeerLink, folder: Path) -> None:
         clock = SystemClock()
         self.page, self.warned = Page(), []
-        self.receiver = LiveReceiver(CONFIG, clock, Studio(CONFIG, clock), folder, self.warned.append)
+        self.receiver = LiveReceiver(
+            CONFIG, clock, Studio(CONFIG, clock, self.warned.append), folder, self.warned.append
+        )
         self.receiver.page = self.page  # type: ignore[assignment]
         self.receiver.follow(link)
 

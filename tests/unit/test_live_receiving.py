@@ -32,7 +32,7 @@ from common.container import read_sgv
 from common.datagram import WholeUnit, pack_datagram, parse_feedback
 from common.errors import ChannelError, ConfigError, UsageError
 from common.types import Datagram, Feedback, Frame, UnitKind
-from common.wire import kind_of, pack_config
+from common.wire import HEADER_BYTES, kind_of, pack_config
 from receiver.decoder.synth import LEVELS
 from receiver.painter import BasePainter
 from receiver.pipeline import Shown
@@ -62,6 +62,10 @@ class FakePage:
     stats: list[PageStats] = field(default_factory=list)
     sources: list[Frame] = field(default_factory=list)
     controls: list[Control] = field(default_factory=list)
+    recordings_over: int = 0
+
+    def recording_over(self) -> None:
+        self.recordings_over += 1
 
     def publish(self, shown: Shown | None, stats: PageStats) -> None:
         self.pictures += [] if shown is None else [shown]
@@ -83,7 +87,7 @@ class Stage:
         self.page = FakePage()
         self.warned: list[str] = []
         self.receiver = LiveReceiver(
-            config, self.clock, Studio(config, self.clock), folder, self.warned.append
+            config, self.clock, Studio(config, self.clock, self.warned.append), folder, self.warned.append
         )
         self.receiver.page = self.page  # type: ignore[assignment]
         self.receiver.follow(self.link)  # type: ignore[arg-type]
@@ -410,6 +414,7 @@ def test_the_end_of_the_stream_completes_a_recording(stage: Stage, story: Record
     stage.run(1.5)
     stage.receiver.close_stream()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files) and stage.warned == []
+    assert stage.page.recordings_over == 1, "the page must not say that it is still recording"
 
 
 def test_a_full_disk_ends_the_recording_and_nothing_else(
@@ -427,7 +432,7 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(
     stage.run(0.4)
     assert len(stage.slots()) > before
     assert len(stage.warned) == 1 and "No space left" in stage.warned[0] and "\n" not in stage.warned[0]
-    assert not (tmp_path / files[0]).exists()
+    assert not (tmp_path / files[0]).exists() and stage.page.recordings_over == 1
 
 
 def test_a_folder_that_cannot_be_written_is_said_to_who_asked(story: Recording, tmp_path: Path) -> None:
@@ -463,6 +468,16 @@ def test_where_nobody_can_come_any_more_it_ends_once_the_stream_has(
     stage.receiver.close_stream()
     with pytest.raises(ChannelError, match="nobody can come any more: the server has gone"):
         receive_module._attend_sender(stage.receiver, room, room)  # type: ignore[arg-type]
+
+
+def test_a_sender_of_another_release_is_named_once(stage: Stage, story: Recording) -> None:
+    units = [unit for step in story.steps for unit in step.units if unit.kind is UnitKind.CONFIG]
+    for unit in units[:2] * 2:
+        data = bytearray(unit.data)
+        data[HEADER_BYTES + 2] += 1  # the version, after two bytes of magic
+        stage.receiver._configure(bytes(data))
+    assert stage.receiver.stream is None and len(stage.warned) == 1
+    assert "cannot show this sender: stream version" in stage.warned[0]
 
 
 class ClosedRoom:

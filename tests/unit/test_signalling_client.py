@@ -113,6 +113,8 @@ async def test_a_program_started_anew_is_another_far_end() -> None:
             assert new is not old and new.id == old.id
             with pytest.raises(ChannelError, match="started anew"):
                 await old.receive()
+            with pytest.raises(ChannelError, match="started anew"):
+                await old.send({"type": "bye"})  # the new one must not take it for its own
             await sender.send({"type": "bye"})
             assert await receiver.receive() == {"type": "bye"}
 

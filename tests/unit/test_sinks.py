@@ -137,6 +137,17 @@ def test_a_killed_recording_plays_up_to_the_cut(tmp_path: Path) -> None:
         assert len(list(source)) >= 30
 
 
+def test_of_a_killed_mp4_all_but_the_last_seconds_plays(tmp_path: Path) -> None:
+    """However few bytes its pictures take: a fragment waits in no buffer."""
+    sink = Mp4Sink(tmp_path / "a.mp4", RATE, TICK, COLOUR)
+    for slot in range(100):
+        sink.show(Frame(noise(64, 64, 0), slot, TICK, slot))
+    (tmp_path / "copy.mp4").write_bytes(sink.partial_path.read_bytes())
+    sink.abandon()
+    with open_source(str(tmp_path / "copy.mp4")) as source:
+        assert len(list(source)) >= 40
+
+
 @pytest.mark.parametrize(("kind", "name"), [(Ffv1Sink, "a.mkv"), (Mp4Sink, "a.mp4")])
 def test_a_full_disk_is_one_line(tmp_path: Path, kind: type[Ffv1Sink] | type[Mp4Sink], name: str) -> None:
     if not Path("/dev/full").exists():
