@@ -23,7 +23,8 @@ watches the receiver's page as a browser would and records. "Built in": nothing 
 it is started with the fault in it (`benchmarks/live/faulty.py`); all else is done to it from outside. Recovered: from
 the end of the fault, or from the start of the program that was started again, to the first new picture on the page.
 Longest: between two new pictures, the fault included. Recording: of `.sgv` frames, of `.mp4` pictures; "partial":
-under its partial name, readable up to where it broke off.
+under its partial name, readable up to where it broke off. The figures are of a machine whose two
+cores did other work besides; where a program is started again, most of the time is the loading of libraries.
 
 | fault | what is done | what the user sees | recording | recovered after | longest | verdict |
 |---|---|---|---|---|---|---|
