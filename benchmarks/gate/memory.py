@@ -52,7 +52,7 @@ _SETTINGS = (
     "channel.spec=packet:loss=0.02,delay_ms=20",
 )  # fmt: skip
 _MIB = 1 << 20
-_TIMER_WINDOW = 100  # the stage timers' hour of samples would look like a leak
+_TIMER_WINDOW = 100  # until it is full the stage timers' window looks like a leak
 _RESAMPLES = 300
 _STATM = Path("/proc/self/statm")
 
