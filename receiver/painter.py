@@ -37,7 +37,7 @@ class Painter(Protocol):
 
 
 class BasePainter:
-    """Levels hold, guide and base: no weights, no torch."""
+    """Levels hold, guide and base: no weights, no network."""
 
     levels = LEVELS[:3]
     threads = (1,)

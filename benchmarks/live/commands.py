@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -187,6 +188,8 @@ def receive(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Receive live and show it on a page. Example: semcast receive --listen 0.0.0.0:8080"""
+    # Before PyTorch is loaded: threads that spin while they wait take the time of the packets' and the page's.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from benchmarks.live.receive import Listening, receive_live
     from channel.signalling.urls import parse_room_url
     from channel.udp import parse_address

@@ -6,7 +6,6 @@ Progress goes to stderr. The first line on stdout says where the end is, the las
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
@@ -67,8 +66,6 @@ def receive_live(
     output : where pictures go besides, as for `open_output`; metrics : where Prometheus finds them
     """
     clock = SystemClock()
-    # Before PyTorch is loaded: threads that spin while they wait take the time of the packets' and the page's.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if output is not None:
         check_output(output)
     studio = Studio(config, clock, lambda text: receiver.warn(text))  # noqa: PLW0108 - it is another one below
