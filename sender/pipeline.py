@@ -19,7 +19,7 @@ from common.colour import pad_to
 from common.config import Config
 from common.ports import Analyzer
 from common.residual import Residual, decode_residual
-from common.state import SceneState, advance, base_of, describe, follow, initial_state
+from common.state import Anchor, SceneState, advance, base_of, describe, follow, initial_state
 from common.stats import StageTimer
 from common.types import EncodedUnit, Feedback, Frame, Layer, Picture, UnitKind
 from common.units import FrameUnit, ResidualUnit, StreamConfig
@@ -30,7 +30,7 @@ from sender.budget import SenderBudget, Stage
 from sender.coded import CodedPicture
 from sender.control import RateKeeper
 from sender.cuts import CutState, detect_cut
-from sender.rate import LINK, Pace, RateTarget, Role, told_quality
+from sender.rate import LINK, Pace, PicturePlan, RateTarget, Role, told_quality
 from sender.residual import choose_residual
 from sender.sharpness import graded
 from sender.side import SideInfo
@@ -53,6 +53,24 @@ class Step:
     state: SceneState
     events: tuple[str, ...] = ()
     residual: Residual | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """The guide's part of one frame, and the plan that it follows."""
+
+    plan: PicturePlan
+    role: Role
+    coded: CodedPicture
+
+    @property
+    def key(self) -> bool:
+        return self.role is Role.KEY
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the rate has no room for it, and nothing refers to it."""
+        return self.coded.disposable and not self.plan.send
 
 
 @dataclass(slots=True)
@@ -104,42 +122,20 @@ class SenderSession:
         with self.timer.stage("sender total"), self._within_budget():
             source = self._coded(frame)
             cut, self.cuts = detect_cut(self.cuts, source)
-            left_s = self.anchors.left_s(frame.slot)
-            key = cut or self.refresh_asked or self.keeper.rescale_due(left_s)
-            with self.timer.stage("guide"):
-                plan = self.keeper.plan(source, key, left_s)
-                role = Role.KEY if key else self.keeper.guide.role
-                coded = self.keeper.guide.encode(source, plan.quantiser, key)
-            if coded.disposable and not plan.send:
-                self.keeper.account(role, plan, 0, 0, *self.anchors.take_payment())
+            guide = self._guide(source, frame.slot, cut)
+            if guide.left_out:
+                self._account(guide, 0, 0)
                 return Step((), self.state, ("skipped",))
-            if key:
-                self.anchors.forget(frame.slot, new_scene=cut or self.state.guide is None)
-            order = self._order_now(role)
-            unit, state = self._frame_unit(frame, source, coded, role, order)
-            units = [*self._config_due(frame.slot), unit]
-            if order.launch:
-                with self._optional("anchor"):
-                    units.append(self.anchors.launch(source, state, order.offer))
-            self.anchors.see(source, frame.slot)
+            order = self._order_now(guide.role)
+            unit, state = self._frame_unit(frame, source, guide, order)
+            units = [*self._config_due(frame.slot), unit, *self._anchor(source, state, order)]
             residual = self._residual(source, state)
-            if residual is not None:
-                units.append(pack_residual(residual, state.digest))
+            units += [] if residual is None else [pack_residual(residual, state.digest)]
             guide_bytes = dict(unit.layer_bytes)[Layer.GUIDE]
-            side_bytes = sum(len(u.data) for u in units if u.kind is not UnitKind.ANCHOR) - guide_bytes
-            self.keeper.account(role, plan, guide_bytes, side_bytes, *self.anchors.take_payment())
-            events = _events(cut, key, order, self.state, state)
-            if role is Role.MIDDLE and not self.put_off:  # base pictures have the motion search to do already
-                self.order = self._new_order(source, state)
-            if not coded.disposable:
-                self.state = state
-            if key:
-                self.refresh_asked, self.key_slot = False, frame.slot
-                self.key_due_slot = frame.slot + self._slots_of(guide_bytes)
-            decoded = (
-                decode_residual(residual.data, source.height, source.width) if residual is not None else None
-            )
-            return Step(tuple(units), state, events, decoded)
+            self._account(guide, guide_bytes, _bytes_now(units) - guide_bytes)
+            events = _events(cut, guide.key, order, self.state, state)
+            self._move_on(guide, guide_bytes, source, state)
+            return Step(tuple(units), state, events, _decoded(residual, source))
 
     def on_feedback(self, report: Feedback) -> None:
         """Take note of what the receiver holds and lacks."""
@@ -158,38 +154,29 @@ class SenderSession:
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
+    def _guide(self, source: Picture, slot: int, cut: bool) -> Guide:
+        """Plan and encode the guide; a key picture makes the anchors of before useless."""
+        left_s = self.anchors.left_s(slot)
+        key = cut or self.refresh_asked or self.keeper.rescale_due(left_s)
+        with self.timer.stage("guide"):
+            plan = self.keeper.plan(source, key, left_s)
+            role = Role.KEY if key else self.keeper.guide.role
+            coded = self.keeper.guide.encode(source, plan.quantiser, key)
+        if key:
+            self.anchors.forget(slot, new_scene=cut or self.state.guide is None)
+            self.order = AnchorOrder()
+        return Guide(plan, role, coded)
+
     def _frame_unit(
-        self, frame: Frame, source: Picture, coded: CodedPicture, role: Role, order: AnchorOrder
+        self, frame: Frame, source: Picture, guide: Guide, order: AnchorOrder
     ) -> tuple[EncodedUnit, SceneState]:
         """Write the frame's bytes, then advance from the bytes as the receiver will."""
-        key = role is Role.KEY
-        if key:
-            self.order = AnchorOrder()
-        base, ready = base_of(self.state, key), None if coded.disposable else self.anchors.arrived()
-        draft = FrameUnit(
-            slot=frame.slot, key=key, disposable=coded.disposable, scale=self.keeper.guide.scale if key else 0,
-            pts=frame.pts if frame.pts != self.config.pts_of(frame.slot) else None,
-            mark=self.anchors.next_id if order.launch else None, activate=ready.anchor_id if ready else None,
-            drop_anchor=order.drop and not ready, quality=self._quality(base, key), sharpness=base.sharpness,
-            guide=coded.data if key else shrink(coded.data, base.headers, frame.slot),
-        )  # fmt: skip
+        base = base_of(self.state, guide.key)
+        ready = None if guide.coded.disposable else self.anchors.arrived()
+        draft = self._draft(frame, guide, order, base, ready)
         with self.timer.stage("follow"):
             followed = follow(base, draft, self.keeper.guide.decode)
-        if key or (role is Role.BASE and self._affords("sharpness")):
-            with self._optional("sharpness"):
-                draft = graded(draft, source, followed)
-        corrected = role is Role.BASE and self.settings.motion.corrections and not order.drop
-        if (
-            corrected
-            and self.anchors.source is not None
-            and followed.anchor is not None
-            and self._affords("motion")
-        ):
-            with self._optional("motion"):
-                draft = replace(draft, motion=self.side.motion(source, self.anchors.source, followed))
-        if not coded.disposable and (not self.side.labels_due(followed.slot) or self._affords("labels")):
-            with self._optional("labels"):
-                draft = replace(draft, labels=self.side.labels(source, followed))
+        draft = self._with_side_info(draft, source, followed, guide, order)
         if ready is not None:  # corrections were for the old anchor
             draft = replace(draft, motion=None)
             self.anchors.switched()
@@ -199,6 +186,60 @@ class SenderSession:
         parsed = parse_unit(unit.data, frame.slot, base.digest)
         assert isinstance(parsed, FrameUnit)
         return unit, advance(followed, describe(parsed, followed, {ready.anchor_id: ready} if ready else {}))
+
+    def _draft(
+        self, frame: Frame, guide: Guide, order: AnchorOrder, base: SceneState, ready: Anchor | None
+    ) -> FrameUnit:
+        """The guide and what is said of anchors. base : the state it builds on; ready : the anchor to switch to"""
+        key, coded = guide.key, guide.coded
+        return FrameUnit(
+            slot=frame.slot, key=key, disposable=coded.disposable, scale=self.keeper.guide.scale if key else 0,
+            pts=frame.pts if frame.pts != self.config.pts_of(frame.slot) else None,
+            mark=self.anchors.next_id if order.launch else None, activate=ready.anchor_id if ready else None,
+            drop_anchor=order.drop and not ready, quality=self._quality(base, key), sharpness=base.sharpness,
+            guide=coded.data if key else shrink(coded.data, base.headers, frame.slot),
+        )  # fmt: skip
+
+    def _with_side_info(
+        self, draft: FrameUnit, source: Picture, followed: SceneState, guide: Guide, order: AnchorOrder
+    ) -> FrameUnit:
+        """Add sharpness, motion corrections and labels where they are due and there is time for them."""
+        if guide.key or (guide.role is Role.BASE and self._affords("sharpness")):
+            with self._optional("sharpness"):
+                draft = graded(draft, source, followed)
+        anchored = self.anchors.source if followed.anchor is not None and not order.drop else None
+        corrected = guide.role is Role.BASE and self.settings.motion.corrections
+        if corrected and anchored is not None and self._affords("motion"):
+            with self._optional("motion"):
+                draft = replace(draft, motion=self.side.motion(source, anchored, followed))
+        if not draft.disposable and (not self.side.labels_due(followed.slot) or self._affords("labels")):
+            with self._optional("labels"):
+                draft = replace(draft, labels=self.side.labels(source, followed))
+        return draft
+
+    def _anchor(self, source: Picture, state: SceneState, order: AnchorOrder) -> list[EncodedUnit]:
+        """The anchor that is ordered, if one is."""
+        units = []
+        if order.launch:
+            with self._optional("anchor"):
+                units.append(self.anchors.launch(source, state, order.offer))
+        self.anchors.see(source, state.slot)
+        return units
+
+    def _account(self, guide: Guide, guide_bytes: int, side_bytes: int) -> None:
+        self.keeper.account(guide.role, guide.plan, guide_bytes, side_bytes, *self.anchors.take_payment())
+
+    def _move_on(self, guide: Guide, guide_bytes: int, source: Picture, state: SceneState) -> None:
+        """Make ready for the next frame."""
+        if (
+            guide.role is Role.MIDDLE and not self.put_off
+        ):  # base pictures have the motion search to do already
+            self.order = self._new_order(source, state)
+        if not guide.coded.disposable:
+            self.state = state
+        if guide.key:
+            self.refresh_asked, self.key_slot = False, state.slot
+            self.key_due_slot = state.slot + self._slots_of(guide_bytes)
 
     def _still_good(self, order: AnchorOrder) -> AnchorOrder:
         """The order, unless the anchor that it gives up has arrived since."""
@@ -274,6 +315,15 @@ class SenderSession:
 
     def _coded(self, frame: Frame) -> Picture:
         return pad_to(frame.picture, self.config.coded_width, self.config.coded_height)
+
+
+def _bytes_now(units: Sequence[EncodedUnit]) -> int:
+    """Of all but anchors, which are paid for while they trickle."""
+    return sum(len(unit.data) for unit in units if unit.kind is not UnitKind.ANCHOR)
+
+
+def _decoded(residual: ResidualUnit | None, source: Picture) -> Residual | None:
+    return None if residual is None else decode_residual(residual.data, source.height, source.width)
 
 
 def _events(
