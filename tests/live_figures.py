@@ -23,7 +23,7 @@ STREAM = StreamFigures(
 PAGE = PageStats(
     link="connected", width=512, height=256, fps=29.5, rate_bps=47_000.0, layer_bps=(("guide", 30_000.0),),
     spent_ms=21.0, budget_ms=28.0, delay_ms=140.0, level="bridge 1", uncertainty=3.5, loss_ratio=0.02, shown=140,
-    concealed=7, late=2,
+    concealed=7, late=2, taken_back_pictures=3,
 )  # fmt: skip
 
 

@@ -29,9 +29,10 @@ def shown(
     uncertainty: NDArray[np.uint8] | None = None,
     concealed: bool = False,
     late: bool = False,
+    taken_back: float = 0.0,
 ) -> Shown:
     """A picture as the receiver shows it, 12.5 ms of work behind it; its base picture is dark."""
     base, cells = plain(30), np.zeros((SIDE // 16, SIDE // 16), np.uint8)
     scene = Composition(base, None, base, np.zeros((SIDE // 8, SIDE // 8), np.uint8), cells, cells)
     frame = Frame(picture or plain(60 + slot % 100), slot, Fraction(1, 25), slot)
-    return Shown(frame, level, concealed, scene, uncertainty, 0.0125, late)
+    return Shown(frame, level, concealed, scene, uncertainty, 0.0125, late, taken_back=taken_back)

@@ -109,6 +109,10 @@ _PAGE: tuple[_Figure[PageStats], ...] = (
     _Figure("receiver_shown_pictures", "Pictures shown.", lambda p: p.shown, True),
     _Figure("receiver_concealed_pictures", "Of these, nothing new.", lambda p: p.concealed, True),
     _Figure("receiver_late_pictures", "Of these, beyond the budget.", lambda p: p.late, True),
+    _Figure(
+        "receiver_taken_back_pictures", "Of these, in part the base picture, as the decoder contradicted the guide.",
+        lambda p: p.taken_back_pictures, True
+    ),
 )  # fmt: skip
 
 _WIRE: tuple[_Figure[ReassemblyStats], ...] = (

@@ -18,11 +18,15 @@ _KEPT = 1 << 16
 
 @dataclass(slots=True)
 class Tally:
-    """What one stream has shown, for the report at the end. Times are this end's."""
+    """What one stream has shown, for the report at the end. Times are this end's.
+
+    taken_back : pictures where the decoder contradicted the guide, so that a part of them is the base picture
+    """
 
     shown_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
     delay_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
     first_s: float | None = None
+    taken_back: int = 0
 
     def picture(self, shown: Shown, now_s: float, delay_ms: float | None) -> None:
         """One picture was shown."""
@@ -30,6 +34,7 @@ class Tally:
             return
         self.first_s = now_s if self.first_s is None else self.first_s
         self.shown_s.append(now_s)
+        self.taken_back += shown.taken_back > 0
         if delay_ms is not None:
             self.delay_ms.append(delay_ms)
 
@@ -44,7 +49,7 @@ class Tally:
             "fps": round(len(self.shown_s) / watched_s, 2) if watched_s else 0.0,
             "freezes": freezes.count, "longest_freeze_s": round(freezes.longest_s, 3),
             "freeze_ratio": round(freezes.total_s / watched_s, 4) if watched_s else 0.0,
-            "drift_ms": self._drift_ms(),
+            "drift_ms": self._drift_ms(), "taken_back_pictures": self.taken_back,
             "glass_to_glass_ms": None if latency is None else {
                 "p50": round(latency.p50_ms, 1), "p95": round(latency.p95_ms, 1), "max": round(latency.max_ms, 1),
             },

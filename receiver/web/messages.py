@@ -45,7 +45,7 @@ class PageStats:
     uncertainty : error to expect of the last picture, sample steps; None before the first
     taken_back : part of its cells where the decoder contradicted the guide, so that the base picture is shown
     loss_ratio : datagrams lost, 0..1
-    shown, concealed, late : pictures so far
+    shown, concealed, late : pictures so far; taken_back_pictures : of these, with something taken back
     """
 
     link: LinkState = "waiting"
@@ -64,6 +64,7 @@ class PageStats:
     shown: int = 0
     concealed: int = 0
     late: int = 0
+    taken_back_pictures: int = 0
 
     def as_message(self, page: Mapping[str, Any]) -> dict[str, Any]:
         """page : what is known of this one browser"""

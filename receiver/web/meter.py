@@ -45,7 +45,12 @@ class Meter:
     def picture(self, shown: Shown, now_s: float) -> None:
         """Count one picture that is shown."""
         self._last = shown
-        self._totals.update(shown=1, concealed=int(shown.concealed), late=int(shown.late))
+        self._totals.update(
+            shown=1,
+            concealed=int(shown.concealed),
+            late=int(shown.late),
+            taken_back=int(shown.taken_back > 0),
+        )
         if not shown.concealed:
             self._pictures.append(now_s)
 
@@ -74,6 +79,7 @@ class Meter:
             delay_ms=delay_ms, level=last.level if last else "",
             uncertainty=score(last.uncertainty) if last else None, taken_back=last.taken_back if last else 0.0,
             shown=self._totals["shown"], concealed=self._totals["concealed"], late=self._totals["late"],
+            taken_back_pictures=self._totals["taken_back"],
         )  # fmt: skip
 
     def _fps(self, now_s: float) -> float:

@@ -83,6 +83,7 @@ def test_a_receiving_end() -> None:
     samples = scrape(registry)
     assert value(samples, "receiver_pictures_per_second") == 29.5
     assert value(samples, "receiver_work_seconds") == 0.021
+    assert value(samples, "receiver_taken_back_pictures_total") == 3
     assert value(samples, "receiver_layer_rate_bits_per_second", layer="guide") == 30_000
     assert value(samples, "receiver_layer_rate_bits_per_second", layer="anchor") == 0
     assert value(samples, "receiver_link_state", state="connected") == 1

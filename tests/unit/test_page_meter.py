@@ -53,10 +53,13 @@ def test_units_that_are_no_frames_are_counted_as_they_come() -> None:
 def test_pictures_are_counted_and_a_standstill_shows() -> None:
     meter = Meter()
     for slot in range(26):
-        meter.picture(shown(slot, concealed=slot == 25, late=slot == 3), slot / 25)
+        meter.picture(
+            shown(slot, concealed=slot == 25, late=slot == 3, taken_back=0.1 * (slot % 10 == 4)), slot / 25
+        )
     stats = meter.stats(1.0, 1.0, {}, wire(0), None)
     assert stats.fps == pytest.approx(25, rel=0.05)
-    assert (stats.shown, stats.concealed, stats.late) == (26, 1, 1)
+    assert (stats.shown, stats.concealed, stats.late, stats.taken_back_pictures) == (26, 1, 1, 3)
+    assert stats.as_message({})["taken_back_pictures"] == 3
     assert (stats.width, stats.height, stats.level, stats.spent_ms) == (64, 64, "bridge1", 12.5)
     later = meter.stats(2.5, 1.0, {}, wire(0), None)
     assert later.link == "silent" and 0 < later.fps < 12
