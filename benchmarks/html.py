@@ -20,7 +20,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import plots
+from benchmarks import plots_time
 from benchmarks.plots import Plot
 from benchmarks.report import METRICS, PictureQuality, Report, write_text
 from benchmarks.timeline import Snapshot, Timeline
@@ -143,16 +143,18 @@ def _key_figures(report: Report, timeline: Timeline) -> Iterable[Card]:
 
 def _sections(report: Report, timeline: Timeline) -> Iterable[str]:
     cuts = "Dotted lines are scene cuts, red bands are freezes, on every plot."
-    yield plot_section("Levels and events", f"What painted each picture. {cuts}", plots.level_plot(timeline))
-    note = f"Mean over {plots.RATE_WINDOW_S:g} s. The dashed line is the target."
-    yield plot_section("Rate by layer", note, plots.rate_plot(timeline))
+    yield plot_section(
+        "Levels and events", f"What painted each picture. {cuts}", plots_time.level_plot(timeline)
+    )
+    note = f"Mean over {plots_time.RATE_WINDOW_S:g} s. The dashed line is the target."
+    yield plot_section("Rate by layer", note, plots_time.rate_plot(timeline))
     note = "The guide alone, the deterministic base picture, and what was shown."
-    yield plot_section("Quality", note, plots.quality_plot(timeline))
+    yield plot_section("Quality", note, plots_time.quality_plot(timeline))
     note = "Each dot is a picture, capture to display; the dashed line is the budget."
-    yield plot_section("Latency", note, plots.latency_plot(timeline))
+    yield plot_section("Latency", note, plots_time.latency_plot(timeline))
     if timeline.uncertainty is not None:
         note = "How wrong the receiver says that its pictures may be, in sample steps of luma; held pictures grow older."
-        yield plot_section("Uncertainty", note, plots.uncertainty_plot(timeline))
+        yield plot_section("Uncertainty", note, plots_time.uncertainty_plot(timeline))
     if timeline.snapshots:
         yield _picture_section(timeline)
     yield _quality_section(report)

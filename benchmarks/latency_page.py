@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from benchmarks.html import Card, conditions_section, page, plot_section, section
 from benchmarks.latency_load import PLANNER, LoadReport, PolicyResult, load_table
-from benchmarks.plots import Painting, deadline_plot
+from benchmarks.plots_time import Painting, deadline_plot
 from benchmarks.tables import html_table, requirement_table
 
 NOTES = (

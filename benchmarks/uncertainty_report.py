@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field, JsonValue
 from rich.console import Console
 
-from benchmarks import plots
+from benchmarks import plots_time
 from benchmarks.html import Card, conditions_section, page, plot_section, section
 from benchmarks.report import Count, Model, NotNegative, Safety, Uncertainty, write_text
 from benchmarks.tables import (
@@ -235,7 +235,7 @@ def _sections(report: UncertaintyReport) -> Iterator[str]:
             "made without": [(moment.at_s, moment.made) for moment in one.without],
         }
         yield plot_section(
-            f"{one.clip}: errors expected and made", note, plots.doubt_plot(curves, report.outage_s)
+            f"{one.clip}: errors expected and made", note, plots_time.doubt_plot(curves, report.outage_s)
         )
     for table in tables(report)[:-1]:
         yield section(table.title, "", html_table(table))

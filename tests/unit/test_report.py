@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from benchmarks import plots, report
+from benchmarks import plots_time, report
 from benchmarks.html import render, write_html
 from benchmarks.measure import Instruments, measure
 from benchmarks.report import Event, PictureQuality, Report, StageLatency
@@ -318,18 +318,18 @@ def test_a_single_picture_without_anything_optional_makes_a_page() -> None:
 
 
 def test_plots_take_their_colours_from_the_page() -> None:
-    svg = plots.quality_plot(timeline()).svg
+    svg = plots_time.quality_plot(timeline()).svg
     assert svg.startswith("<svg") and "currentColor" in svg and "var(--line)" in svg
     assert "#010203" not in svg and 'width="748' not in svg
 
 
 def test_rates_are_means_over_their_window() -> None:
     steady = dataclasses.replace(timeline(60), bytes_by_layer={"guide": np.full(60, 100)})
-    assert plots._kbps(steady, steady.bytes_by_layer["guide"]) == pytest.approx(np.full(60, 24.0))
+    assert plots_time._kbps(steady, steady.bytes_by_layer["guide"]) == pytest.approx(np.full(60, 24.0))
 
 
 def test_runs_cover_the_time_line_once() -> None:
-    runs = plots._runs(timeline())
+    runs = plots_time._runs(timeline())
     ends = [start_s + duration_s for _, start_s, duration_s in runs]
     assert [start_s for _, start_s, _ in runs[1:]] == pytest.approx(ends[:-1])
     assert ends[-1] == pytest.approx(8.0)
