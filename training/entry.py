@@ -189,7 +189,8 @@ def calibration_from(clips: Path, out: Path, decoder: str, rounds: int, threads:
     import torch
 
     from sender.labels import LabelAnalyzer
-    from training.calibration import CalibrationSettings, calibrate
+    from training.calibration import calibrate
+    from training.sightings import CalibrationSettings
 
     torch.set_num_threads(threads)
     files, fits = calibrate(clips, out, decoder, LabelAnalyzer(), CalibrationSettings(rounds=rounds), seed)

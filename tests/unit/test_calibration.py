@@ -23,20 +23,9 @@ from receiver.decoder.synth import BridgeSynthesizer
 from receiver.sinks import Ffv1Sink
 from receiver.uncertainty import ASSET, Calibration, parsed
 from sender.labels import BlankAnalyzer
-from training.calibration import (
-    CalibrationSettings,
-    Listener,
-    Seen,
-    Sighting,
-    Watch,
-    calibrate,
-    calibrated,
-    fit,
-    score_of,
-    sightings,
-    table,
-)
+from training.calibration import calibrate, calibrated, fit, score_of, table
 from training.dataset import View, is_held_out
+from training.sightings import CalibrationSettings, Listener, Seen, Sighting, Watch, sightings
 
 SIDE = 64
 QUICK = CalibrationSettings(rounds=2, as_it_is=1.0, frames=(24, 25), every=2, cells=64, waits=(1, 2))
