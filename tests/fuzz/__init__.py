@@ -1,6 +1,8 @@
 """Fuzzing of everything that reads bytes from a network or a file.
 
-targets.py     one function for each reader: any bytes may come in, only what its callers expect may come out
+units.py, datagrams.py, messages.py
+               one function for each reader: any bytes may come in, only what its callers expect may come out
+targets.py     all of them, with the size of an input and the share of a run
 sealing.py     right checksums for any bytes
 seeds.py       makes the corpus: sound input of each reader
 corpus/        those seeds, and what was found and is fixed (regression-*)

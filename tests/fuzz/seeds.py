@@ -28,8 +28,9 @@ from common.types import EncodedUnit, Feedback, Picture, UnitKind
 from common.units import FrameUnit, GroupUnit, NoteUnit, ResidualUnit
 from common.wire import is_key, kind_of, pack_group, pack_note, pack_residual, parse_unit, slot_near
 from receiver.chain import SceneDecoder
+from tests.fuzz.messages import token_of
 from tests.fuzz.sealing import joined
-from tests.fuzz.targets import GOLDEN, token_of
+from tests.fuzz.units import GOLDEN
 
 CORPUS = Path(__file__).with_name("corpus")
 REGRESSION = "regression-"
