@@ -7,70 +7,30 @@ import re
 import socket
 import threading
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("aiohttp", reason="the page needs the extra `live`")
 
-from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+from aiohttp import ClientSession, WSServerHandshakeError
 
 from common.clock import VirtualClock
 from common.colour import picture_to_rgb
-from common.errors import ChannelError, SinkError
+from common.errors import ChannelError
 from receiver.pipeline import Shown
 from receiver.web import app
-from receiver.web.messages import (
-    CONCEALED,
-    GENERATED,
-    LEVEL,
-    PICTURE_HEADER,
-    SOURCE,
-    UNCERTAINTY,
-    Control,
-    PageStats,
-)
-from receiver.web.server import Owner, PageServer
+from receiver.web.messages import CONCEALED, GENERATED, LEVEL, SOURCE, UNCERTAINTY, Control, PageStats
+from receiver.web.server import PageServer
 from receiver.web.viewers import WINDOW
+from tests.page_browser import FILES, Calls, browser
 from tests.page_pictures import SIDE, plain, shown
 
 STATS = PageStats(link="connected", fps=25.0)
-FILES = ("talk.sgv", "talk.mp4")
-
-
-@dataclass
-class Calls:
-    """An owner that remembers what it was asked for, and refuses a bit rate of 13 kbit/s and a second recording."""
-
-    made: list[object] = field(default_factory=list)
-
-    def owner(self) -> Owner:
-        controls = (
-            Control("bitrate_bps", 24_000.0, 8_000, 100_000),
-            Control("steps", "auto", choices=("auto", "1")),
-        )
-        return Owner(controls, self.change, self.start, self.stop)
-
-    def change(self, name: str, value: float | str) -> None:
-        if value == 13_000:
-            raise SinkError("not thirteen")
-        self.made.append((name, value))
-
-    def start(self) -> tuple[str, ...]:
-        if "stop" in self.made:
-            raise SinkError("the disk is full")
-        self.made.append("start")
-        return FILES
-
-    def stop(self) -> tuple[str, ...]:
-        self.made.append("stop")
-        return FILES
 
 
 @pytest.fixture
@@ -93,47 +53,6 @@ def page(calls: Calls, clock: VirtualClock) -> Iterator[PageServer]:
 async def http() -> AsyncIterator[ClientSession]:
     async with ClientSession() as session:
         yield session
-
-
-@dataclass
-class Browser:
-    """What a page does, without drawing."""
-
-    link: ClientWebSocketResponse
-
-    async def until(
-        self, kind: str, holds: Callable[[dict[str, Any]], bool] = lambda _: True
-    ) -> dict[str, Any]:
-        """The next message of a type for which something holds."""
-        async for message in self.link:
-            if message.type is WSMsgType.TEXT:
-                found = message.json()
-                if found["type"] == kind and holds(found):
-                    return found
-        raise AssertionError(f"the link ended without {kind}")
-
-    async def picture(self) -> tuple[tuple[Any, ...], np.ndarray]:
-        """Header and [H, W, 3] RGB of the next picture."""
-        async for message in self.link:
-            if message.type is WSMsgType.BINARY:
-                header = PICTURE_HEADER.unpack(message.data[: PICTURE_HEADER.size])
-                jpeg = np.frombuffer(message.data, np.uint8, offset=PICTURE_HEADER.size)
-                return header, cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-        raise AssertionError("the link ended without a picture")
-
-    async def say(self, **message: object) -> None:
-        await self.link.send_json(message)
-
-    async def drew(self, header: tuple[Any, ...]) -> None:
-        await self.say(type="drawn", number=header[3])
-
-
-@asynccontextmanager
-async def browser(http: ClientSession, page: PageServer) -> AsyncIterator[Browser]:
-    async with asyncio.timeout(20), http.ws_connect(f"{page.url}link", origin=page.url.rstrip("/")) as link:
-        opened = Browser(link)
-        await opened.until("setup")
-        yield opened
 
 
 def rgb(given: Shown) -> np.ndarray:

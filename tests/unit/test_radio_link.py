@@ -1,4 +1,4 @@
-"""The radio link as a whole: segments, scheduling, repeatability, budget, protection."""
+"""The radio link as a whole: repeatability, budget, protection, repeats."""
 
 from __future__ import annotations
 
@@ -15,35 +15,19 @@ pytest.importorskip("sionna.phy", reason="needs the extra `radio`: pip install '
 from channel.packetise import Packetiser, PacketiserConfig
 from channel.radio.fading import uses_before
 from channel.radio.link import RadioChannel
-from channel.radio.mcs import MCS_TABLE, Mcs, McsPolicy, block_bytes, longest_block_uses, mcs_named
-from channel.radio.scheduler import MAX_QUEUED, Scheduler, fit_uses
-from channel.radio.segments import (
-    HEADER_BYTES,
-    MIN_PIECE_BYTES,
-    NUMBERS,
-    Joiner,
-    Outgoing,
-    Segment,
-    parse_block,
-)
+from channel.radio.mcs import mcs_named
+from channel.radio.scheduler import MAX_QUEUED
 from channel.radio.spec import AwgnSpec, RadioSpec, RayleighSpec, TdlSpec
 from channel.simulated import make_link
 from channel.spec import parse_channel
 from channel.traffic import Traffic
 from common.errors import ChannelError
 from common.types import Datagram, EncodedUnit, UnitKind
+from tests.radio_messages import message_of, number_of
 
 _LATER_S = 100.0
 _NARROW: dict[str, Any] = {"mcs": "qpsk-1/2", "protect_db": 0, "uses_per_s": 48_000, "harq": 0}
 _FIXED = AwgnSpec(snr_db=30, **_NARROW)
-
-
-def _message(number: int, size: int = 60) -> bytes:
-    return number.to_bytes(2, "big") + bytes(np.random.default_rng(number).bytes(size - 2))
-
-
-def _number(datagram: Datagram) -> int:
-    return int.from_bytes(datagram.data[:2], "big")
 
 
 def _run(
@@ -51,161 +35,18 @@ def _run(
 ) -> tuple[list[Datagram], RadioChannel]:
     channel = RadioChannel(spec, seed)
     for number in range(count):
-        channel.send(_message(number, size), number * interval_s)
+        channel.send(message_of(number, size), number * interval_s)
     return channel.receive(_LATER_S), channel
 
 
-# --- segments -----------------------------------------------------------------------------------
-
-
-@given(st.lists(st.binary(min_size=1, max_size=1200), min_size=1, max_size=8), st.integers(9, 400))
-def test_datagrams_survive_being_cut_and_joined(datagrams: list[bytes], block_size: int) -> None:
-    waiting = [Outgoing(NUMBERS - 4 + number, data) for number, data in enumerate(datagrams)]
-    joiner, received = Joiner(), []
-    while waiting:
-        block = b""
-        while waiting and (segment := waiting[0].cut(block_size - len(block))):
-            block += segment
-            waiting = waiting if waiting[0].left_bytes else waiting[1:]
-        assert len(block) <= block_size
-        for part in parse_block(block.ljust(block_size, b"\0")):
-            joined = joiner.push(part)
-            received += [] if joined is None else [joined]
-    assert received == datagrams
-
-
-@given(st.integers(100, 1200), st.sets(st.integers(0, 119), min_size=1, max_size=5))
-def test_a_datagram_with_a_gap_is_not_delivered(size: int, lost: set[int]) -> None:
-    outgoing, joiner, received = Outgoing(7, _message(7, size)), Joiner(), []
-    blocks = []
-    while outgoing.left_bytes:
-        blocks.append(outgoing.cut(14))
-    hit = {number % len(blocks) for number in lost}
-    for number, block in enumerate(blocks):
-        if number not in hit:
-            received += [joined for part in parse_block(block) if (joined := joiner.push(part))]
-    assert received == []
-    fresh = Outgoing(7 + NUMBERS, b"the next with the same number")
-    assert joiner.push(next(parse_block(fresh.cut(100)))) == b"the next with the same number"
-
-
-@given(st.binary(max_size=300))
-def test_any_block_is_parsed(block: bytes) -> None:
-    parts = list(parse_block(block))
-    assert sum(len(part.data) + HEADER_BYTES for part in parts) <= len(block)
-    joiner = Joiner()
-    assert all(len(joiner.push(part) or b"") <= 1200 for part in parts)
-
-
-def test_a_datagram_never_grows_beyond_its_bound() -> None:
-    joiner = Joiner()
-    for index in range(40):
-        assert joiner.push(Segment(1, index % 128, index == 0, False, bytes(100))) is None
-    assert all(len(data) <= 1200 for _, data in joiner._open.values())
-
-
-# --- scheduling ---------------------------------------------------------------------------------
-
-
-@given(st.sampled_from(MCS_TABLE), st.integers(1, 5000), st.integers(1, 20_000))
-def test_blocks_are_long_enough_and_no_longer_than_there_is_room(
-    mcs: Mcs, size_bytes: int, available: int
-) -> None:
-    uses = fit_uses(mcs, size_bytes, available)
-    assert uses <= available
-    if uses:
-        assert block_bytes(mcs, uses) >= min(size_bytes, HEADER_BYTES + MIN_PIECE_BYTES)
-        assert block_bytes(mcs, uses) >= size_bytes or uses == min(available, longest_block_uses(mcs))
-
-
-sends = st.lists(st.tuples(st.sampled_from(Traffic), st.integers(1, 1200)), min_size=1, max_size=12)
-
-
-@given(sends, st.integers(1, 1500), st.none() | st.floats(-5, 25), st.sampled_from([None, *MCS_TABLE]))
-def test_an_interval_never_exceeds_its_budget_and_everything_leaves_once(
-    sent: list[tuple[Traffic, int]], uses: int, report_db: float | None, fixed: Mcs | None
-) -> None:
-    scheduler = Scheduler(McsPolicy(fixed, 1.0, 2.0), queue_s=1.0)
-    for number, (traffic, size) in enumerate(sent):
-        scheduler.push(number, _message(number, max(2, size)), traffic, 0.0)
-    joiner, received = Joiner(), []
-    for _ in range(12 * 1200 // MIN_PIECE_BYTES):
-        blocks = list(scheduler.blocks(uses, report_db))
-        assert sum(block.uses for block in blocks) <= uses
-        for block in blocks:
-            assert len(block.payload) == block_bytes(block.mcs, block.uses)
-            received += [data for part in parse_block(block.payload) if (data := joiner.push(part))]
-        if not blocks:
-            break
-    if not scheduler:
-        expected = [_message(number, max(2, size)) for number, (_, size) in enumerate(sent)]
-        assert sorted(received) == sorted(expected)
-    else:
-        assert fit_uses(MCS_TABLE[-1], 1200, uses) == 0
-
-
-def _order(sent: list[Traffic], uses: int = 480) -> list[int]:
-    scheduler = Scheduler(McsPolicy(mcs_named("qpsk-1/2"), 1.0, 2.0), queue_s=1.0)
-    for number, traffic in enumerate(sent):
-        scheduler.push(number, _message(number, 50), traffic, 0.0)
-    order, joiner = [], Joiner()
-    while blocks := list(scheduler.blocks(uses, None)):
-        order += [
-            int.from_bytes(data[:2], "big")
-            for block in blocks
-            for part in parse_block(block.payload)
-            if (data := joiner.push(part))
-        ]
-    return order
-
-
-def test_everything_leaves_in_the_order_in_which_it_came() -> None:
-    kinds = [Traffic.ANCHOR, Traffic.RESIDUAL, Traffic.FRAME, Traffic.KEY, Traffic.FRAME, Traffic.CONFIG]
-    assert _order(kinds) == [0, 1, 2, 3, 4, 5]
-
-
-def test_what_is_vital_is_sent_with_a_more_robust_scheme() -> None:
-    scheduler = Scheduler(McsPolicy(mcs_named("16qam-1/2"), 1.0, 3.0), queue_s=1.0)
-    for number, traffic in enumerate([Traffic.CONFIG, Traffic.FRAME, Traffic.RESIDUAL]):
-        scheduler.push(number, _message(number, 60), traffic, 0.0)
-    used = {block.content[0][0].traffic: block.mcs.bits_per_use for block in scheduler.blocks(2000, None)}
-    assert used[Traffic.CONFIG] < used[Traffic.FRAME] <= used[Traffic.RESIDUAL]
-
-
-@pytest.mark.parametrize(("uses", "name"), [(440, "qpsk-1/10"), (439, "qpsk-1/5"), (120, "qpsk-1/2")])
-def test_short_intervals_get_the_most_robust_scheme_that_they_hold(uses: int, name: str) -> None:
-    scheduler = Scheduler(McsPolicy(None, 1.0, 0.0), queue_s=1.0)
-    scheduler.push(0, _message(0, 60), Traffic.FRAME, 0.0)
-    assert [block.mcs.name for block in scheduler.blocks(uses, -10.0)] == [name]
-
-
-def test_what_an_interval_has_no_room_left_for_waits() -> None:
-    """A faster scheme would have room for it, but not get through."""
-    scheduler = Scheduler(McsPolicy(None, 1.0, 3.0), queue_s=1.0)
-    scheduler.push(0, _message(0, 8), Traffic.FRAME, 0.0)
-    scheduler.push(1, _message(1, 30), Traffic.ANCHOR, 0.0)
-    sent = [[block.mcs.name for block in scheduler.blocks(480, 0.0)] for _ in range(2)]
-    assert sent == [["qpsk-1/5"], ["qpsk-1/10"]]
-
-
-def test_what_waits_too_long_is_dropped_unless_it_has_begun() -> None:
-    scheduler = Scheduler(McsPolicy(mcs_named("qpsk-1/2"), 1.0, 0.0), queue_s=0.1)
-    for number in range(3):
-        scheduler.push(number, _message(number, 200), Traffic.FRAME, 0.0)
-    assert len(list(scheduler.blocks(480, None))) == 1
-    assert scheduler.drop_late(0.09) == 0
-    assert scheduler.drop_late(0.2) == 2
-    assert scheduler
-
-
-# --- the link -----------------------------------------------------------------------------------
+# --- the link -----------------------------------------------------------------------------------------------------
 
 
 def test_everything_arrives_at_high_snr_in_time() -> None:
     received, channel = _run(AwgnSpec(snr_db=30))
-    assert [_number(d) for d in received] == list(range(12))
-    assert [d.data for d in received] == [_message(number) for number in range(12)]
-    assert all(0.015 - 1e-9 <= d.arrival_s - _number(d) * 0.04 <= 0.036 for d in received)
+    assert [number_of(d) for d in received] == list(range(12))
+    assert [d.data for d in received] == [message_of(number) for number in range(12)]
+    assert all(0.015 - 1e-9 <= d.arrival_s - number_of(d) * 0.04 <= 0.036 for d in received)
     stats = channel.stats
     assert (stats.sent, stats.delivered, stats.drops, stats.failed_blocks) == (12, 12, (), 0)
     assert stats.sent_bytes == stats.delivered_bytes == 720
@@ -237,14 +78,14 @@ def _fading(kind: str) -> RadioSpec:
     return TdlSpec(kind="tdl-a", snr_db=9, doppler_hz=50, **_NARROW)
 
 
-# --- what failed is sent again --------------------------------------------------------------------
+# --- what failed is sent again ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["rayleigh", "tdl"])
 def test_repeats_bring_through_what_fades_take(kind: str) -> None:
     spec = _fading(kind).model_copy(update={"harq": 8})
     received, channel = _run(spec, 30)
-    assert [_number(d) for d in received] == list(range(30))  # in order, too
+    assert [number_of(d) for d in received] == list(range(30))  # in order, too
     assert channel.stats.failed_blocks > 0
     assert channel.stats.drops == ()
     assert not channel.busy
@@ -263,7 +104,7 @@ def test_copies_are_combined() -> None:
 def test_a_link_is_busy_until_the_last_copy() -> None:
     spec = AwgnSpec(snr_db=-15, **{**_NARROW, "harq": 2})
     channel = RadioChannel(spec, 1)
-    channel.send(_message(0, 20), 0.0)  # one block
+    channel.send(message_of(0, 20), 0.0)  # one block
     assert channel.busy
     channel.receive(0.02)
     assert channel.busy  # two copies to come
@@ -276,7 +117,7 @@ def test_a_link_is_busy_until_the_last_copy() -> None:
 def test_fading_loses_some(kind: str) -> None:
     received, channel = _run(_fading(kind), 30)
     assert 5 < len(received) < 30
-    assert all(d.data == _message(_number(d)) for d in received)
+    assert all(d.data == message_of(number_of(d)) for d in received)
     assert dict(channel.stats.drops)["radio"] == 30 - len(received)
 
 
@@ -300,8 +141,8 @@ def test_how_often_one_calls_changes_nothing(polls: list[float], seed: int) -> N
             got += busy.receive(moment)
         else:
             number = times.index(moment)
-            quiet.send(_message(number), moment)
-            busy.send(_message(number), moment)
+            quiet.send(message_of(number), moment)
+            busy.send(message_of(number), moment)
     got += busy.receive(_LATER_S)
     assert got == quiet.receive(_LATER_S)
     assert busy.stats == quiet.stats
@@ -320,7 +161,7 @@ def test_the_budget_holds_in_every_window(spec: RadioSpec) -> None:
     """Twice as much is sent as fits; pilots count."""
     channel, spent = RadioChannel(spec, 1), [0]
     for number in range(40):
-        channel.send(_message(number, 120), number * 0.01)
+        channel.send(message_of(number, 120), number * 0.01)
         channel.receive(number * 0.01)
         spent.append(channel.stats.uses)
     channel.receive(_LATER_S)
@@ -342,8 +183,8 @@ def test_layers_fall_in_the_order_of_their_protection() -> None:
     channel = RadioChannel(AwgnSpec(snr_db=snr_db, mcs="16qam-1/2", protect_db=4, harq=0), 1)
     kinds = [Traffic.KEY, Traffic.FRAME, Traffic.RESIDUAL]
     for number in range(30):
-        channel.send(_message(number, 40), number * 0.02, kinds[number % 3])
-    arrived = Counter(kinds[_number(d) % 3] for d in channel.receive(_LATER_S))
+        channel.send(message_of(number, 40), number * 0.02, kinds[number % 3])
+    arrived = Counter(kinds[number_of(d) % 3] for d in channel.receive(_LATER_S))
     assert arrived[Traffic.KEY] == 10
     assert arrived[Traffic.FRAME] <= 3
     assert arrived[Traffic.RESIDUAL] <= 3
@@ -355,7 +196,7 @@ def test_uses_are_limited_where_asked() -> None:
     free = _run(_FIXED)[1].stats
     received, channel = _run(_FIXED.model_copy(update={"limit_uses": free.uses // 2}))
     assert free.uses // 2 - 200 < channel.stats.uses <= free.uses // 2
-    assert [_number(d) for d in received] == list(range(len(received)))
+    assert [number_of(d) for d in received] == list(range(len(received)))
     assert 4 <= len(received) <= 6
 
 
@@ -373,8 +214,8 @@ def test_both_ways_are_independent_and_repeatable() -> None:
         link = make_link(parse_channel("rayleigh:snr_db=6,mcs=qpsk-1/2,coherence_ms=10,harq=0"), seed)
         for channel in link:
             for number in range(12):
-                channel.send(_message(number, 50), number * 0.02)
-        return [[_number(d) for d in channel.receive(_LATER_S)] for channel in link]
+                channel.send(message_of(number, 50), number * 0.02)
+        return [[number_of(d) for d in channel.receive(_LATER_S)] for channel in link]
 
     assert fates(4) == fates(4)
     assert fates(4)[0] != fates(4)[1]
@@ -386,7 +227,7 @@ def test_misuse_is_refused() -> None:
         with pytest.raises(ChannelError, match=str(size)):
             channel.send(bytes(size), 0.0)
     for number in range(MAX_QUEUED + 2):
-        channel.send(_message(number, 2), 0.0)
+        channel.send(message_of(number, 2), 0.0)
     assert channel.stats.drops == (("overflow", 2),)
     channel.close()
     assert channel.receive(_LATER_S) == []
@@ -394,11 +235,11 @@ def test_misuse_is_refused() -> None:
         channel.send(b"x", 0.0)
 
 
-# --- what the packetiser says of its datagrams ----------------------------------------------------
+# --- what the packetiser says of its datagrams --------------------------------------------------------------------
 
 
 def _unit(kind: UnitKind, slot: int, size: int, **flags: bool) -> EncodedUnit:
-    return EncodedUnit(kind, slot, _message(slot, size), **flags)
+    return EncodedUnit(kind, slot, message_of(slot, size), **flags)
 
 
 def test_datagrams_are_marked_by_the_most_demanding_thing_in_them() -> None:
