@@ -15,6 +15,7 @@ from common.types import Colour, Frame
 
 if TYPE_CHECKING:
     import av
+    from av.stream import Stream
     from av.video.stream import VideoStream
 
 _MATRIX_CODES = {"bt709": (1, 1, 1), "bt601": (6, 6, 6)}
@@ -54,6 +55,7 @@ class VideoEncoder:
 
     target : path, URL or device that libav opens, or something to write the bytes to
     name : how messages call it; remark : what they end with; comment : goes into the container
+    before_keys : bytes of the codec's own syntax that go before every key picture
     """
 
     def __init__(
@@ -66,11 +68,13 @@ class VideoEncoder:
         colour: Colour,
         remark: str = "",
         comment: str = "",
+        before_keys: bytes = b"",
     ) -> None:
         import av
 
         self.closed = False
         self._name, self._remark = name, remark
+        self._before_keys = before_keys
         self._time_base, self._colour = time_base, colour
         self._size: tuple[int, int] | None = None
         self._last_s: Fraction | None = None
@@ -134,12 +138,22 @@ class VideoEncoder:
         import av
 
         try:
-            self._container.mux(self._stream.encode(frame))
+            self._container.mux([self._marked(packet) for packet in self._stream.encode(frame)])
         except (av.FFmpegError, OSError) as error:
             # Nothing may be written after a failed write: libav's MP4 writer crashes if it is asked to.
             with contextlib.suppress(SinkError):
                 self._close()
             raise self._refused(error) from error
+
+    def _marked(self, packet: av.Packet[Stream]) -> av.Packet[Stream]:
+        import av
+
+        if not (self._before_keys and packet.is_keyframe):
+            return packet
+        marked = av.Packet(self._before_keys + bytes(packet))
+        marked.stream, marked.time_base, marked.duration = packet.stream, packet.time_base, packet.duration
+        marked.pts, marked.dts, marked.is_keyframe = packet.pts, packet.dts, True
+        return marked
 
     def _close(self) -> None:
         import av

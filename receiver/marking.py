@@ -1,17 +1,27 @@
-"""The statement inside a video file: written before the first picture, and written over when all is known.
+"""The statement inside a video: in the comment of a file, and with the pictures of a live output.
 
 libav puts a file's comment where it begins the file, when nothing is known yet. So the comment has room to spare, as
 blanks at the end of its JSON, and the final one goes into the very same bytes. An interrupted file keeps the first.
+
+A live output has no end at which all is known, and who watches it may have missed its beginning. What it can say goes
+before every key picture, as a message inside the H.264 stream (SEI, user data unregistered: Rec. ITU-T H.264, D.1.7),
+which servers that only pass pictures on leave where it is, whatever container they put them into.
 """
 
 from __future__ import annotations
 
 import mmap
 import zlib
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import NAMESPACE_URL, uuid5
 
 from common.errors import SourceError
-from common.provenance import Provenance, read_provenance
+from common.provenance import MAX_BYTES, SCHEMA, Provenance, read_provenance
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 _ROOM_BYTES = 700
 """The longest statement has about 600 bytes."""
@@ -21,6 +31,12 @@ _TAG_ID, _CRC_ID = b"\x12\x54\xc3\x67", b"\xbf\x84"
 _CRC_BYTES = 6
 _SEARCHED_BYTES = 1 << 16
 """A Matroska file's tags come before its first picture."""
+
+_USER_DATA = uuid5(NAMESPACE_URL, SCHEMA).bytes
+"""Tells our message from those of others, as from x264's own about its settings."""
+_START_CODE, _SEI, _UNREGISTERED, _LAST_BIT = b"\0\0\0\1", b"\x06", b"\x05", b"\x80"
+_SEARCHED_PACKETS = 600
+"""A stream begun in the middle has a key picture within so many."""
 
 
 def padded(provenance: Provenance) -> str:
@@ -41,7 +57,7 @@ def read_video(path: Path) -> dict[str, object]:
                 raise SourceError(f"{path} is neither a .sgv file nor a video")
             stream, tags = container.streams.video[0], container.metadata
             comment = next((text for name, text in tags.items() if name.lower() == "comment"), "")
-            found = read_provenance(comment)
+            found = read_provenance(comment) or _from_pictures(container)
             rate, length = stream.average_rate, container.duration
             return {
                 "file": path.name, "container": container.format.name, "codec": stream.codec_context.name,
@@ -56,6 +72,25 @@ def read_video(path: Path) -> dict[str, object]:
         raise SourceError(
             f"{path} is neither a .sgv file nor a video that can be read: {error.strerror}"
         ) from error
+
+
+def in_pictures(provenance: Provenance) -> bytes:
+    """An H.264 NAL unit with its JSON, to go before a key picture."""
+    payload = _USER_DATA + provenance.text().encode("ascii")  # without zeros there is nothing to escape
+    size = b"\xff" * (len(payload) // 255) + bytes([len(payload) % 255])
+    return _START_CODE + _SEI + _UNREGISTERED + size + payload + _LAST_BIT
+
+
+def _from_pictures(container: InputContainer) -> Provenance | None:
+    """The statement with the first key picture, None where there is none."""
+    if container.streams.video[0].codec_context.name != "h264":
+        return None
+    for packet in islice(container.demux(video=0), _SEARCHED_PACKETS):
+        _, _, after = bytes(packet).partition(_USER_DATA)
+        text, ended, _ = after[: MAX_BYTES + 1].partition(_LAST_BIT)
+        if ended:
+            return read_provenance(text)
+    return None
 
 
 def restate(path: Path, before: str, after: str) -> None:

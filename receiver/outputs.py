@@ -4,6 +4,9 @@
                                                        -> FLV -> RtmpRelay -> server
                                               -> raw samples -> v4l2 device
 
+What goes out is marked as partly generated where the format has room for it (receiver/marking.py): before every key
+picture of H.264, and in FLV's metadata. Raw samples for a virtual camera have no room.
+
 `show` never waits and never fails. Pictures that an output has no time for are dropped and counted; an output that fails
 says so once, and is begun anew every few seconds until it works.
 """
@@ -21,10 +24,12 @@ from urllib.parse import urlsplit
 
 from common.clock import Clock, SystemClock
 from common.errors import SinkError, UsageError
+from common.provenance import Provenance
 from common.queues import BoundedQueue, DropCounter, Drops
 from common.types import Frame
 from common.units import StreamConfig
 from receiver.encoding import ByteSink, Encoding, VideoEncoder
+from receiver.marking import in_pictures
 from receiver.rtmp import RtmpRelay
 from receiver.timeline import Timeline
 
@@ -49,14 +54,19 @@ _SEGMENT_S, _SEGMENTS = 2, 6
 
 
 def open_output(
-    url: str, stream: StreamConfig, warn: Callable[[str], None], clock: Clock | None = None
+    url: str,
+    stream: StreamConfig,
+    warn: Callable[[str], None],
+    clock: Clock | None = None,
+    marking: Provenance | None = None,
 ) -> OutputSink:
     """An output for the pictures of `stream`; see `KINDS` for `url`.
 
+    marking : what the video says of itself
     warn : told in one line, on another thread, that the output fails, and that it works again
     Raises UsageError and SinkError as `check_output` does; what fails later only warns.
     """
-    return OutputSink(check_output(url), stream, warn, clock or SystemClock())
+    return OutputSink(check_output(url), stream, warn, clock or SystemClock(), marking)
 
 
 def check_output(url: str) -> Target:
@@ -83,7 +93,7 @@ class Target(Protocol):
     def name(self) -> str:
         """For messages: without secrets."""
 
-    def open(self, stream: StreamConfig, again: bool) -> VideoEncoder:
+    def open(self, stream: StreamConfig, marking: Provenance | None, again: bool) -> VideoEncoder:
         """Begin, or begin again after a failure. Raises SinkError."""
 
     def kill(self) -> None:
@@ -97,9 +107,15 @@ class OutputSink:
     """One output of one stream (a `common.ports.FrameSink`); see `open_output`."""
 
     def __init__(
-        self, target: Target, stream: StreamConfig, warn: Callable[[str], None], clock: Clock
+        self,
+        target: Target,
+        stream: StreamConfig,
+        warn: Callable[[str], None],
+        clock: Clock,
+        marking: Provenance | None = None,
     ) -> None:
         self._target, self._stream, self._warn, self._clock = target, stream, warn, clock
+        self._marking = marking
         self._waiting: BoundedQueue[Frame] = BoundedQueue(_WAITING)
         self._drops = DropCounter()
         self._timeline = Timeline(stream, _LEAST_S)
@@ -151,7 +167,8 @@ class OutputSink:
             self._drops.add("failing")
             return
         if self._encoder is None:
-            self._encoder, self._opened_s = self._target.open(self._stream, again=self._failing), now_s
+            self._encoder = self._target.open(self._stream, self._marking, again=self._failing)
+            self._opened_s = now_s
         self._encoder.write(replace(frame, pts=self._timeline.place(frame)))
         if self._failing and now_s - self._opened_s >= RETRY_S:
             self._failing = False
@@ -193,8 +210,19 @@ def _h264(container: str, stream: StreamConfig, **container_options: str) -> Enc
     return Encoding(container, "libx264", options, container_options)
 
 
-def _encoder(target: str | ByteSink, name: str, encoding: Encoding, stream: StreamConfig) -> VideoEncoder:
-    return VideoEncoder(target, name, encoding, stream.frame_rate, stream.time_base, stream.colour)
+def _encoder(
+    target: str | ByteSink,
+    name: str,
+    encoding: Encoding,
+    stream: StreamConfig,
+    marking: Provenance | None = None,
+) -> VideoEncoder:
+    """marking : for H.264 alone"""
+    comment, before_keys = ("", b"") if marking is None else (marking.text(), in_pictures(marking))
+    return VideoEncoder(
+        target, name, encoding, stream.frame_rate, stream.time_base, stream.colour,
+        comment=comment, before_keys=before_keys,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,14 +241,14 @@ class HlsFolder:
             raise SinkError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
         return cls(f"hls:{folder}", folder.absolute())
 
-    def open(self, stream: StreamConfig, again: bool) -> VideoEncoder:
+    def open(self, stream: StreamConfig, marking: Provenance | None, again: bool) -> VideoEncoder:
         """`again` goes on with the playlist that is there."""
         flags = "delete_segments+independent_segments" + "+append_list+discont_start" * again
         encoding = _h264(
             "hls", stream, hls_time=str(_SEGMENT_S), hls_list_size=str(_SEGMENTS), hls_flags=flags,
             hls_segment_filename=f"{self.folder}/segment%05d.ts",
         )  # fmt: skip
-        return _encoder(str(self.folder / "index.m3u8"), self.name, encoding, stream)
+        return _encoder(str(self.folder / "index.m3u8"), self.name, encoding, stream, marking)
 
     def kill(self) -> None:
         """Files do not wait."""
@@ -252,10 +280,10 @@ class RtmpServer:
         place = f"[{host}]" if ":" in host else host
         return cls(f"{parts.scheme}://{place}{f':{port}' if port else ''}/{app}/...", url)
 
-    def open(self, stream: StreamConfig, again: bool) -> VideoEncoder:
+    def open(self, stream: StreamConfig, marking: Provenance | None, again: bool) -> VideoEncoder:
         """Connects while the first pictures are encoded."""
         self.relay = RtmpRelay(self.url)
-        return _encoder(self.relay, self.name, _h264("flv", stream), stream)
+        return _encoder(self.relay, self.name, _h264("flv", stream), stream, marking)
 
     def kill(self) -> None:
         """End the connection."""
@@ -284,8 +312,8 @@ class VirtualCamera:
             )
         return cls(f"v4l2:{device}", device)
 
-    def open(self, stream: StreamConfig, again: bool) -> VideoEncoder:
-        """Raises SinkError for a device that is no output."""
+    def open(self, stream: StreamConfig, marking: Provenance | None, again: bool) -> VideoEncoder:
+        """Raises SinkError for a device that is no output. Raw samples cannot be marked."""
         return _encoder(str(self.device), self.name, Encoding("v4l2", "rawvideo"), stream)
 
     def kill(self) -> None:

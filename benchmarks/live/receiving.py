@@ -32,7 +32,7 @@ from common.units import ConfigUnit
 from common.wire import kind_of, parse_unit
 from receiver.outputs import open_output
 from receiver.pipeline import ReceiverSession, Shown
-from receiver.provenance import model_of
+from receiver.provenance import PaintedTally, model_of
 from receiver.reassembly import Reassembler
 from receiver.recording import Recorder
 from receiver.web.messages import Control, PageStats
@@ -192,7 +192,8 @@ class LiveReceiver:
         self.close_stream()
         self.stream = Stream.open(unit, self.studio.session(unit.config, self.settings))
         if self.output is not None:
-            self.stream.output = open_output(self.output, unit.config, self.warn)
+            marking = PaintedTally.of(self.config.receiver).marking()
+            self.stream.output = open_output(self.output, unit.config, self.warn, marking=marking)
 
     def _foreign(self, why: str) -> None:
         """The sender is of another release: nothing will ever be seen of it, which somebody has to be told, once."""

@@ -17,14 +17,17 @@ import pytest
 
 from common.clock import VirtualClock
 from common.errors import SinkError, UsageError
+from common.provenance import Provenance, WeightsId
 from common.types import Colour, Frame, Picture
 from common.units import StreamConfig
 from receiver.encoding import Encoding, VideoEncoder
+from receiver.marking import read_video
 from receiver.outputs import RETRY_S, STALL_S, OutputSink, check_output, open_output
 from receiver.rtmp import reason
 
 SLOW = StreamConfig(1, 64, 48, Fraction(1), Fraction(1, 1000), Colour("bt709"))
 """One picture a second: four, which may all wait, make two segments."""
+MARKING = Provenance(model=WeightsId(name="tiny", sha256="ab" * 32), statement="Detail is partly generated.")
 LIVE = StreamConfig(1, 64, 48, Fraction(25), Fraction(1, 1000))
 
 
@@ -57,7 +60,7 @@ class FakeTarget:
     opened: list[bool] = field(default_factory=list)
     killed: Event = field(default_factory=Event)
 
-    def open(self, stream: StreamConfig, again: bool) -> VideoEncoder:
+    def open(self, stream: StreamConfig, marking: Provenance | None, again: bool) -> VideoEncoder:
         self.opened.append(again)
         target = self
 
@@ -94,7 +97,7 @@ def show_until(out: OutputSink, done: Callable[[], bool]) -> int:
 
 def test_an_hls_folder_plays(tmp_path: Path) -> None:
     warnings = Warnings()
-    out = open_output(f"hls:{tmp_path}/100% live", SLOW, warnings)
+    out = open_output(f"hls:{tmp_path}/100% live", SLOW, warnings, marking=MARKING)
     sent = [frame(slot) for slot in range(4)]
     for picture in sent:
         out.show(picture)
@@ -116,6 +119,10 @@ def test_an_hls_folder_plays(tmp_path: Path) -> None:
     for picture, got in zip(sent, received, strict=True):
         assert np.abs(picture.picture.y.astype(int) - got.to_ndarray(format="gray")[:48]).mean() < 8
         assert (got.width, got.height, got.colorspace) == (64, 48, 1)
+    assert read_video(folder / "index.m3u8")["provenance"] == MARKING.document()
+    with av.open(str(folder / "index.m3u8")) as container:
+        keys = [bytes(packet) for packet in container.demux(video=0) if packet.is_keyframe]
+    assert len(keys) == 2 and all(MARKING.text().encode() in key for key in keys), "who joins late sees it"
 
 
 def test_an_hls_folder_that_fails_is_begun_anew_and_goes_on(tmp_path: Path) -> None:
@@ -248,7 +255,7 @@ def test_a_server_gets_the_pictures(tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     warnings, clock = Warnings(), VirtualClock()
-    out = open_output(url, LIVE, warnings, clock)
+    out = open_output(url, LIVE, warnings, clock, MARKING)
 
     def arrives() -> bool:
         clock.advance_to(clock.now_s() + 1)
@@ -262,8 +269,10 @@ def test_a_server_gets_the_pictures(tmp_path: Path) -> None:
         server.kill()
         server.wait()
     with av.open(str(got)) as container:
+        assert container.metadata["COMMENT"] == MARKING.text()
         received = [f.to_ndarray(format="gray")[:48] for f in container.decode(video=0)]
     assert len(received) > 1 and received[0].shape == (48, 64)
+    assert read_video(got)["provenance"] == MARKING.document()
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ from common.units import NoteUnit
 from common.weights import load_weights, weights_id
 from common.wire import is_note, kind_of, pack_note, parse_unit
 from receiver.chain import SceneDecoder
-from receiver.marking import padded, read_video
+from receiver.encoding import Encoding, VideoEncoder
+from receiver.marking import in_pictures, padded, read_video
 from receiver.pipeline import Shown
 from receiver.provenance import PaintedTally, model_of
 from receiver.sinks import Ffv1Sink, Mp4Sink
@@ -204,11 +205,30 @@ def test_the_longest_statement_has_room() -> None:
     assert len(padded(LONGEST)) <= MAX_BYTES
 
 
-def test_without_a_marking_nothing_is_said(tmp_path: Path) -> None:
-    path = tmp_path / "a.mkv"
-    with Ffv1Sink(path, RATE, TICK, frame(0).colour) as sink:
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_without_a_marking_nothing_is_said(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with (Ffv1Sink if name == "a.mkv" else Mp4Sink)(path, RATE, TICK, frame(0).colour) as sink:
         sink.show(as_frame(0))
     assert read_video(path)["provenance"] is None
+
+
+@pytest.mark.parametrize("marking", [Provenance(), LONGEST], ids=["short", "longest"])
+def test_what_goes_with_the_pictures_needs_no_container(tmp_path: Path, marking: Provenance) -> None:
+    path = tmp_path / "a.h264"
+    encoding = Encoding("h264", "libx264", {"g": "4", "tune": "zerolatency"})
+    encoder = VideoEncoder(
+        str(path), "a", encoding, RATE, TICK, frame(0).colour, before_keys=in_pictures(marking)
+    )
+    for slot in range(8):
+        encoder.write(as_frame(slot))
+    encoder.finish()
+    with av.open(str(path)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 8
+    data = path.read_bytes()
+    assert data.count(in_pictures(marking)) == 2, "one for each key picture"
+    path.write_bytes(data[data.rindex(in_pictures(marking)) :])  # who came too late for the first
+    assert read_video(path)["provenance"] == marking.document()
 
 
 # --- seen and unseen ----------------------------------------------------------------------------------------------
