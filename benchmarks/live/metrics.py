@@ -148,7 +148,9 @@ class SenderMetrics:
         links = {name: outlet.link for name, outlet in outlets.items() if outlet.link is not None}
         yield from _families(_STREAM, {(): self._stream})
         yield from _families(_OUTLET, {(name,): outlet for name, outlet in outlets.items()}, ("far_end",))
-        states = {(name, outlet.state[:LONGEST_LABEL]): 1.0 for name, outlet in outlets.items()}
+        states: dict[tuple[str, ...], float] = {
+            (name, outlet.state[:LONGEST_LABEL]): 1.0 for name, outlet in outlets.items()
+        }
         yield _family("sender_far_end_state", "1 for the state that it is in.", ("far_end", "state"), states)
         yield from _link_families(links)
 
@@ -210,7 +212,7 @@ def serve_metrics(address: Address, registry: CollectorRegistry) -> Iterator[Add
             f"cannot serve metrics on {address}: {error.strerror}; check the address, or choose another port"
         ) from error
     try:
-        yield Address(*server.server_address[:2])
+        yield Address(address.host or "0.0.0.0", server.server_port)
     finally:
         server.shutdown()
         server.server_close()
@@ -234,7 +236,9 @@ def _by_name(outlets: Iterable[OutletFigures]) -> dict[str, OutletFigures]:
 
 def _link_families(links: Mapping[str, LinkStats]) -> Iterator[Metric]:
     yield from _families(_LINK, {(name,): link for name, link in links.items()}, ("far_end",))
-    drops = {(name, reason): float(n) for name, link in links.items() for reason, n in link.drops}
+    drops: dict[tuple[str, ...], float] = {
+        (name, reason): float(n) for name, link in links.items() for reason, n in link.drops
+    }
     yield _family("channel_drops", "What the link gave up.", ("far_end", "reason"), drops, True)
 
 

@@ -30,6 +30,7 @@ from common.queues import BoundedQueue
 from common.types import Datagram, UnitKind
 from common.units import ConfigUnit
 from common.wire import kind_of, parse_unit
+from receiver.chain import SceneDecoder
 from receiver.outputs import open_output
 from receiver.pipeline import ReceiverSession, Shown
 from receiver.provenance import PaintedTally, model_of
@@ -171,7 +172,7 @@ class LiveReceiver:
             if self.stream is None:
                 continue
             self.stream.meter.unit(unit.data)
-            self._record(lambda recorder, unit=unit: recorder.unit(unit.data))
+            self._record(partial(Recorder.unit, data=unit.data))
             self.stream.session.receive(unit.data, unit.arrival_s)
 
     def _configure(self, data: bytes) -> None:
@@ -247,6 +248,7 @@ class LiveReceiver:
         self.figures_s = now_s = self.clock.now_s()
         if self.stream is not None:
             decoder = self.stream.session.decoder
+            assert isinstance(decoder, SceneDecoder), "no live link is an analog one"
             self.stats = self.stream.meter.stats(
                 now_s, self.heard_s, decoder.layers, self.reassembler.stats, self.settings.budget_ms,
                 self.stats.delay_ms if delay_ms is None else delay_ms,

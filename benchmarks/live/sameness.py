@@ -23,6 +23,7 @@ from common.types import Frame, Picture
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _CELLS = 64
 """Pictures kept: two seconds, 25 MB at 512x512."""
+_MOST_SIDE_PX = 8192
 
 
 def boot_id() -> str | None:
@@ -98,12 +99,17 @@ class SourceWindow:
 
     def close(self) -> None:
         """Let go of it; the owner's copy is gone then."""
-        self._numbers = self._samples = np.empty((0, 0))
+        self._numbers, self._samples = np.empty((0, 2), np.int64), np.empty((0, 0), np.uint8)
         with suppress(BufferError):
             self._memory.close()
         if self._owner:
             with suppress(FileNotFoundError):
                 self._memory.unlink()
+
+
+def _side(said: object) -> int | None:
+    """A picture's width or height, None for what is none."""
+    return said if isinstance(said, int) and 0 < said <= _MOST_SIDE_PX else None
 
 
 def _cell_bytes(width: int, height: int) -> int:
@@ -132,11 +138,10 @@ class Sameness:
             return None
         if not isinstance(began_s, float) or not math.isfinite(began_s):
             return None
-        name, width, height = (message.get(key) for key in ("window", "width", "height"))
-        sized = (
-            isinstance(width, int) and isinstance(height, int) and 0 < width <= 8192 and 0 < height <= 8192
-        )
-        window = SourceWindow.attach(name, width, height) if isinstance(name, str) and sized else None
+        name, width, height = message.get("window"), _side(message.get("width")), _side(message.get("height"))
+        window = None
+        if isinstance(name, str) and width is not None and height is not None:
+            window = SourceWindow.attach(name, width, height)
         return cls(began_s, window)
 
     def delay_ms(self, capture_s: float, now_s: float) -> float:

@@ -203,7 +203,12 @@ def start(hosts: Hosts | None, host: Host, command: Sequence[str | Path]) -> Pro
 def run_python(hosts: Hosts | None, host: Host, command: Sequence[str]) -> Program:
     """Start `python -m COMMAND` on a host, or here."""
     line = [sys.executable, "-m", *command]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
     return Program(hosts.popen(host, line, **pipes) if hosts else subprocess.Popen(line, **pipes))
 
 
