@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.stats import FreezeSummary, Latency, find_freezes
 from receiver.pipeline import Shown
@@ -16,6 +16,29 @@ _KEPT = 1 << 16
 """Times of pictures kept for the report: half an hour at 30 a second."""
 
 
+class Recent:
+    """The last numbers of a series without end, eight bytes each, in a place that is taken once."""
+
+    def __init__(self, kept: int = _KEPT) -> None:
+        self._values = np.zeros(kept)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return min(self._count, len(self._values))
+
+    def append(self, value: float) -> None:
+        """One more; the oldest goes where there is no room."""
+        self._values[self._count % len(self._values)] = value
+        self._count += 1
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Oldest first."""
+        if self._count <= len(self._values):
+            return self._values[: self._count].copy()
+        return np.roll(self._values, -(self._count % len(self._values)))
+
+
 @dataclass(slots=True)
 class Tally:
     """What one stream has shown, for the report at the end. Times are this end's.
@@ -23,8 +46,8 @@ class Tally:
     taken_back : pictures where the decoder contradicted the guide, so that a part of them is the base picture
     """
 
-    shown_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
-    delay_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    shown_s: Recent = field(default_factory=Recent)
+    delay_ms: Recent = field(default_factory=Recent)
     first_s: float | None = None
     taken_back: int = 0
 
@@ -40,13 +63,14 @@ class Tally:
 
     def document(self, frame_s: float, end_s: float) -> dict[str, object]:
         """JSON: how smoothly, and how long after capture."""
-        end_s = max(end_s, self.shown_s[-1] + frame_s) if self.shown_s else end_s
-        freezes = FreezeSummary.of(find_freezes(self.shown_s, frame_s, end_s))
-        watched_s = end_s - self.shown_s[0] if self.shown_s else 0.0
-        latency = Latency.of(self.delay_ms) if self.delay_ms else None
+        shown_s = self.shown_s.values.tolist()
+        end_s = max(end_s, shown_s[-1] + frame_s) if shown_s else end_s
+        freezes = FreezeSummary.of(find_freezes(shown_s, frame_s, end_s))
+        watched_s = end_s - shown_s[0] if shown_s else 0.0
+        latency = Latency.of(self.delay_ms.values.tolist()) if len(self.delay_ms) else None
         return {
-            "pictures": len(self.shown_s), "watched_s": round(watched_s, 3),
-            "fps": round(len(self.shown_s) / watched_s, 2) if watched_s else 0.0,
+            "pictures": len(shown_s), "watched_s": round(watched_s, 3),
+            "fps": round(len(shown_s) / watched_s, 2) if watched_s else 0.0,
             "freezes": freezes.count, "longest_freeze_s": round(freezes.longest_s, 3),
             "freeze_ratio": round(freezes.total_s / watched_s, 4) if watched_s else 0.0,
             "drift_ms": self._drift_ms(), "taken_back_pictures": self.taken_back,
@@ -59,5 +83,5 @@ class Tally:
         """How much later pictures were shown at the end than at the beginning; None where that is not known."""
         if len(self.delay_ms) < 2 * _SOME:
             return None
-        delays = np.asarray(self.delay_ms)
+        delays = self.delay_ms.values
         return round(float(np.median(delays[-_SOME:]) - np.median(delays[:_SOME])), 1)

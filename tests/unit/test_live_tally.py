@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.live.tally import Tally
+from benchmarks.live.tally import Recent, Tally
 from tests.live_stage import FRAME_S
 from tests.page_pictures import shown
 
@@ -32,3 +32,11 @@ def test_drift_is_how_much_later_pictures_come_in_the_end() -> None:
     for slot in range(1000):
         tally.picture(shown(0), slot * FRAME_S, 100.0 + 0.02 * slot)
     assert tally.document(FRAME_S, 40.0)["drift_ms"] == pytest.approx(0.02 * 820, abs=0.1)
+
+
+def test_only_the_last_numbers_are_kept() -> None:
+    recent = Recent(3)
+    assert len(recent) == 0 and recent.values.tolist() == []
+    for number in range(5):
+        recent.append(number)
+    assert len(recent) == 3 and recent.values.tolist() == [2, 3, 4]
