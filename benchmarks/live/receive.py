@@ -28,6 +28,7 @@ from common.clock import SystemClock, UnixClock
 from common.config import Config
 from common.errors import ChannelError, UsageError
 from common.logs import stderr_log
+from common.memory import FreedMemory
 from receiver.outputs import check_output
 from receiver.web.server import Owner, PageServer
 
@@ -76,13 +77,14 @@ def receive_live(
         receiver.page, receiver.warn = page, partial(_warn, page)
         receiver.studio.prepare()  # takes its time, and says what is missing; before anybody may send
         attend = _receiving_desk(stack, receiver, listening, page)
-        measure = _receiver_meter(stack, receiver, metrics)
+        measure, give_back = _receiver_meter(stack, receiver, metrics), FreedMemory(clock)
         began_s = clock.now_s()
         with until_interrupted():
             while not _over(receiver, clock.now_s(), began_s, seconds, idle_s):
                 attend()
                 measure()
                 receiver.turn()
+                give_back()
         link = receiver.link.stats() if isinstance(receiver.link, PeerLink) else None
         receiver.close_stream()
     document = {

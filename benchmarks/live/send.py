@@ -32,6 +32,7 @@ from channel.webrtc.transport import WebRtcTransport
 from common.clock import SystemClock, UnixClock
 from common.config import Config
 from common.errors import ChannelError, SourceError, UsageError
+from common.memory import FreedMemory
 from sender.budget import SenderBudget
 from sender.sources import VideoSource
 
@@ -193,9 +194,11 @@ def _send_all(desk: SendingDesk, paced: PacedFrames, source: VideoSource, stack:
         sender.on_frame = window.put
     said = Sameness.message(paced.began_s, window, *_even_size(source))
     desk.introduce({**said, "bitrate_bps": desk.limit_bps})
+    give_back = FreedMemory(sender.clock)
     while not paced.ended:
         desk.attend()
         sender.turn()
+        give_back()
     sender.drain()
 
 
