@@ -22,6 +22,17 @@ from common.options import (
 
 bench_app = typer.Typer(no_args_is_help=True, help="Measure. Try: semcast bench latency")
 
+Clips = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[CLIP]...", help="Files or patterns; nothing: the built-in clip."),
+]
+OneClip = Annotated[
+    str | None, typer.Argument(metavar="[CLIP]", help="What is sent; nothing: the built-in clip.")
+]
+Results = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+KeptResults = Annotated[
+    Path, typer.Option("--out", help="Folder for the results; goes on with what is there.")
+]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", min=1, help="Processes at a time; one for each core by default.")
 ]
@@ -33,7 +44,7 @@ Scheduler = Annotated[
 @bench_app.command("latency")
 @reported
 def bench_latency(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the result.")] = Path("out/latency"),
+    out: Results = Path("out/latency"),
     source: Annotated[
         str | None, typer.Option("--input", help="Clip to measure on; the built-in one by default.")
     ] = None,
@@ -62,16 +73,11 @@ def bench_latency(
 @bench_app.command("rd")
 @reported
 def bench_rd(
-    clips: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[CLIP]...", help="Files or patterns; nothing: the built-in clip."),
-    ] = None,
+    clips: Clips = None,
     plan: Annotated[
         Path | None, typer.Option("--plan", help="What to compare, TOML.", metavar="FILE.toml")
     ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder for the results; goes on with what is there.")
-    ] = Path("out/rd"),
+    out: KeptResults = Path("out/rd"),
     jobs: Jobs = None,
     scheduler: Scheduler = None,
     quick: Annotated[
@@ -104,9 +110,7 @@ def bench_snr(
     plan: Annotated[
         Path | None, typer.Option("--plan", help="What to sweep, TOML.", metavar="FILE.toml")
     ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder for the results; goes on with what is there.")
-    ] = Path("out/snr"),
+    out: KeptResults = Path("out/snr"),
     jobs: Jobs = None,
     scheduler: Scheduler = None,
     quick: Annotated[
@@ -130,10 +134,8 @@ def bench_snr(
 @bench_app.command("live")
 @reported
 def bench_live(
-    clip: Annotated[
-        str | None, typer.Argument(metavar="[CLIP]", help="What is sent; nothing: the built-in clip.")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("out/live"),
+    clip: OneClip = None,
+    out: Results = Path("out/live"),
     only: Annotated[
         list[str], typer.Option("--only", help="Run this trial; may be given again.", metavar="NAME")
     ] = [],  # noqa: B006
@@ -150,10 +152,8 @@ def bench_live(
 @bench_app.command("soak")
 @reported
 def bench_soak(
-    clip: Annotated[
-        str | None, typer.Argument(metavar="[CLIP]", help="What is sent; nothing: the built-in clip.")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the result.")] = Path("out/soak"),
+    clip: OneClip = None,
+    out: Results = Path("out/soak"),
     receivers: Annotated[int, typer.Option("--receivers", min=1, max=64)] = 1,
     seconds: Annotated[float, typer.Option("--seconds", min=30.0)] = 3600.0,
     size: Annotated[str, typer.Option("--size", help="Coded size WxH.")] = "512x512",
@@ -174,10 +174,8 @@ def bench_soak(
 @bench_app.command("faults")
 @reported
 def bench_faults(
-    clip: Annotated[
-        str | None, typer.Argument(metavar="[CLIP]", help="What is sent; nothing: the built-in clip.")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("out/faults"),
+    clip: OneClip = None,
+    out: Results = Path("out/faults"),
     only: Annotated[
         list[str], typer.Option("--only", help="Do only this; may be given again.", metavar="NAME")
     ] = [],  # noqa: B006
@@ -195,11 +193,8 @@ def bench_faults(
 @bench_app.command("recovery")
 @reported
 def bench_recovery(
-    clips: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[CLIP]...", help="Files or patterns; nothing: the built-in clip."),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("out/recovery"),
+    clips: Clips = None,
+    out: Results = Path("out/recovery"),
     seconds: Seconds = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs under random losses.")] = 3,
     bitrate: Annotated[
@@ -230,9 +225,7 @@ def bench_cuts(
         Path | None,
         typer.Option("--clips", metavar="DIR", help="Folder with clips; the built-in clip by default."),
     ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for the results; goes on with what is there.")
-    ] = Path("out/cuts"),
+    out: KeptResults = Path("out/cuts"),
     reels: Annotated[int, typer.Option("--reels", min=1, max=999, help="Clips to join from the scenes.")] = 6,
     seconds: Seconds = None,
     bitrate: Bitrate = None,
@@ -256,12 +249,9 @@ def bench_cuts(
 @bench_app.command("uncertainty")
 @reported
 def bench_uncertainty(
-    clips: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[CLIP]...", help="Files or patterns; nothing: the built-in clip."),
-    ] = None,
+    clips: Clips = None,
     folder: Annotated[Path | None, typer.Option("--clips", help="All clips of this folder.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("out/uncertainty"),
+    out: Results = Path("out/uncertainty"),
     seconds: Seconds = None,
     bitrate: Bitrate = None,
     size: SizeOption = "512x512",
@@ -286,13 +276,8 @@ def bench_uncertainty(
 @bench_app.command("ablation")
 @reported
 def bench_ablation(
-    clips: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[CLIP]...", help="Files or patterns; nothing: the built-in clip."),
-    ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder for the results; goes on with what is there.")
-    ] = Path("out/ablation"),
+    clips: Clips = None,
+    out: KeptResults = Path("out/ablation"),
     jobs: Jobs = None,
     vmaf: Annotated[bool, typer.Option("--vmaf", help="VMAF too, which takes long.")] = False,
     seconds: Seconds = None,

@@ -59,16 +59,16 @@ def measure_ends(source_name: str | None, config: Config, seconds: float, source
     with tempfile.TemporaryDirectory(prefix="semcast-ends-") as folder:
         out = str(Path(folder) / "received.mkv")
         listen = ["receiver", "--listen", "127.0.0.1:0", "--out", out, "--idle-s", f"{IDLE_S}"]
-        with _process([*listen, *_settings(config)]) as receiver:
+        with python_process([*listen, *_settings(config)]) as receiver:
             send = [
                 "sender",
                 *([] if source_name is None else [source_name]),
                 "--to",
-                f"udp://{_address(receiver)}",
+                f"udp://{listening_at(receiver)}",
             ]
-            with _process([*send, "--seconds", f"{seconds}", *_settings(config)]) as sender:
-                sent = _result(sender, wait_s)
-            received = _result(receiver, wait_s)
+            with python_process([*send, "--seconds", f"{seconds}", *_settings(config)]) as sender:
+                sent = last_json(sender, wait_s)
+            received = last_json(receiver, wait_s)
     levels, shown = received["levels"], received["paced_frames"]
     return TwoEnds(
         frames=sent["frames"], source_fps=source_fps, sender_fps=sent["fps"], receiver_fps=received["fps"],
@@ -90,7 +90,7 @@ def _settings(config: Config) -> list[str]:
 
 
 @contextmanager
-def _process(arguments: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+def python_process(arguments: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     """`python -m` with these arguments; ended with the block, whatever happens."""
     command = [sys.executable, "-m", *arguments]
     environment = {**os.environ, "NO_COLOR": "1"}
@@ -103,7 +103,7 @@ def _process(arguments: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
             started.kill()
 
 
-def _address(receiver: subprocess.Popen[str]) -> str:
+def listening_at(receiver: subprocess.Popen[str]) -> str:
     """Where the receiver says it listens."""
     assert receiver.stderr is not None
     line = receiver.stderr.readline()
@@ -113,7 +113,7 @@ def _address(receiver: subprocess.Popen[str]) -> str:
     return found[1]
 
 
-def _result(process: subprocess.Popen[str], wait_s: float) -> dict[str, Any]:
+def last_json(process: subprocess.Popen[str], wait_s: float) -> dict[str, Any]:
     """The JSON on the last line that a process prints."""
     try:
         out, err = process.communicate(timeout=wait_s)

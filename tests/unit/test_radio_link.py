@@ -23,9 +23,8 @@ from channel.spec import parse_channel
 from channel.traffic import Traffic
 from common.errors import ChannelError
 from common.types import Datagram, EncodedUnit, UnitKind
-from tests.radio_messages import message_of, number_of
+from tests.numbered import LATER_S, assert_polls_change_nothing, message_of, number_of
 
-_LATER_S = 100.0
 _NARROW: dict[str, Any] = {"mcs": "qpsk-1/2", "protect_db": 0, "uses_per_s": 48_000, "harq": 0}
 _FIXED = AwgnSpec(snr_db=30, **_NARROW)
 
@@ -36,7 +35,7 @@ def _run(
     channel = RadioChannel(spec, seed)
     for number in range(count):
         channel.send(message_of(number, size), number * interval_s)
-    return channel.receive(_LATER_S), channel
+    return channel.receive(LATER_S), channel
 
 
 # --- the link -----------------------------------------------------------------------------------------------------
@@ -134,18 +133,7 @@ _ROUGH = RayleighSpec(snr_db=8, coherence_ms=15, queue_ms=100, **_NARROW)
 @given(st.lists(st.floats(0, 0.3), max_size=15), st.integers(0, 2**63))
 def test_how_often_one_calls_changes_nothing(polls: list[float], seed: int) -> None:
     times = [0.013 * number for number in range(10)]
-    quiet, busy = RadioChannel(_ROUGH, seed), RadioChannel(_ROUGH, seed)
-    got: list[Datagram] = []
-    for moment, is_poll in sorted([(t, False) for t in times] + [(t, True) for t in polls]):
-        if is_poll:
-            got += busy.receive(moment)
-        else:
-            number = times.index(moment)
-            quiet.send(message_of(number), moment)
-            busy.send(message_of(number), moment)
-    got += busy.receive(_LATER_S)
-    assert got == quiet.receive(_LATER_S)
-    assert busy.stats == quiet.stats
+    assert_polls_change_nothing(RadioChannel(_ROUGH, seed), RadioChannel(_ROUGH, seed), times, polls)
 
 
 def test_nothing_arrives_early() -> None:
@@ -164,7 +152,7 @@ def test_the_budget_holds_in_every_window(spec: RadioSpec) -> None:
         channel.send(message_of(number, 120), number * 0.01)
         channel.receive(number * 0.01)
         spent.append(channel.stats.uses)
-    channel.receive(_LATER_S)
+    channel.receive(LATER_S)
     budget = [uses_before(spec, interval) for interval in range(41)]
     used = np.array(spent)
     for width in (1, 5, 20):
@@ -184,7 +172,7 @@ def test_layers_fall_in_the_order_of_their_protection() -> None:
     kinds = [Traffic.KEY, Traffic.FRAME, Traffic.RESIDUAL]
     for number in range(30):
         channel.send(message_of(number, 40), number * 0.02, kinds[number % 3])
-    arrived = Counter(kinds[number_of(d) % 3] for d in channel.receive(_LATER_S))
+    arrived = Counter(kinds[number_of(d) % 3] for d in channel.receive(LATER_S))
     assert arrived[Traffic.KEY] == 10
     assert arrived[Traffic.FRAME] <= 3
     assert arrived[Traffic.RESIDUAL] <= 3
@@ -215,7 +203,7 @@ def test_both_ways_are_independent_and_repeatable() -> None:
         for channel in link:
             for number in range(12):
                 channel.send(message_of(number, 50), number * 0.02)
-        return [[number_of(d) for d in channel.receive(_LATER_S)] for channel in link]
+        return [[number_of(d) for d in channel.receive(LATER_S)] for channel in link]
 
     assert fates(4) == fates(4)
     assert fates(4)[0] != fates(4)[1]
@@ -230,7 +218,7 @@ def test_misuse_is_refused() -> None:
         channel.send(message_of(number, 2), 0.0)
     assert channel.stats.drops == (("overflow", 2),)
     channel.close()
-    assert channel.receive(_LATER_S) == []
+    assert channel.receive(LATER_S) == []
     with pytest.raises(ChannelError, match="closed"):
         channel.send(b"x", 0.0)
 

@@ -12,7 +12,7 @@ from channel.radio.mcs import MCS_TABLE, Mcs, McsPolicy, block_bytes, longest_bl
 from channel.radio.scheduler import Scheduler, fit_uses
 from channel.radio.segments import HEADER_BYTES, MIN_PIECE_BYTES, Joiner, parse_block
 from channel.traffic import Traffic
-from tests.radio_messages import message_of
+from tests.numbered import message_of
 
 
 @given(st.sampled_from(MCS_TABLE), st.integers(1, 5000), st.integers(1, 20_000))

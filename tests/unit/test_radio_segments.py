@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 pytest.importorskip("sionna.phy", reason="needs the extra `radio`: pip install 'semcast[radio]'")
 
 from channel.radio.segments import HEADER_BYTES, NUMBERS, Joiner, Outgoing, Segment, parse_block
-from tests.radio_messages import message_of
+from tests.numbered import message_of
 
 
 @given(st.lists(st.binary(min_size=1, max_size=1200), min_size=1, max_size=8), st.integers(9, 400))

@@ -13,6 +13,7 @@ from channel.simulated import SimulatedChannel, make_link
 from channel.spec import ChannelSpec, CleanSpec, PacketSpec, TraceSpec, parse_channel
 from common.errors import ChannelError, ConfigError
 from common.types import Datagram
+from tests.numbered import assert_polls_change_nothing
 
 _FOREVER_S = 1e9
 
@@ -162,18 +163,7 @@ _ROUGH = PacketSpec(
 @given(st.lists(st.floats(0, 5), max_size=30), st.integers(0, 2**63))
 def test_how_often_one_calls_changes_nothing(polls: list[float], seed: int) -> None:
     times = [0.02 * number for number in range(100)]
-    quiet, busy = SimulatedChannel(_ROUGH, seed), SimulatedChannel(_ROUGH, seed)
-    got: list[Datagram] = []
-    for moment, is_poll in sorted([(t, False) for t in times] + [(t, True) for t in polls]):
-        if is_poll:
-            got += busy.receive(moment)
-        else:
-            number = times.index(moment)
-            quiet.send(_message(number), moment)
-            busy.send(_message(number), moment)
-    got += busy.receive(_FOREVER_S)
-    assert got == quiet.receive(_FOREVER_S)
-    assert busy.stats == quiet.stats
+    assert_polls_change_nothing(SimulatedChannel(_ROUGH, seed), SimulatedChannel(_ROUGH, seed), times, polls)
 
 
 def test_nothing_arrives_early() -> None:
