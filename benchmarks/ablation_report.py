@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field, JsonValue
-from rich.console import Console
 
 from benchmarks.ablation_rows import FOUR_FROM_NOISE, FOUR_STEPS, REFERENCE, REUSE, Row
 from benchmarks.ablation_runs import Painted
@@ -17,7 +15,15 @@ from benchmarks.html import Card, conditions_section, page, section
 from benchmarks.rd_clip import ClipFacts
 from benchmarks.rd_quality import LABELS, MeasureName
 from benchmarks.report import Model, write_text
-from benchmarks.tables import Cells, Requirement, at_most, html_table, requirement_table, rich_table
+from benchmarks.tables import (
+    Cells,
+    Requirement,
+    at_most,
+    html_table,
+    print_tables,
+    requirement_table,
+    verdict_of,
+)
 
 SCHEMA_NAME: Literal["semcast.ablation/1"] = "semcast.ablation/1"
 
@@ -190,10 +196,7 @@ def write_ablation(report: AblationReport, out: Path) -> Path:
 
 def print_ablation(report: AblationReport) -> None:
     """The tables for people, then the document as one line."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    for table in tables(report):
-        console.print(rich_table(table))
-    print(report.model_dump_json())
+    print_tables(tables(report), report.model_dump_json(), width=160)
 
 
 def tables(report: AblationReport) -> list[Cells]:
@@ -282,15 +285,13 @@ def _signed(value: float | None, digits: int) -> str:
 
 def render_ablation(report: AblationReport) -> str:
     """The whole page."""
-    missed = [item.name for item in report.requirements if item.met is False]
-    verdict = (
-        f"Not met: {'; '.join(missed)}."
-        if missed
-        else "Every requirement that this run could measure is met."
-    )
     clips = f"{len(report.clips)} {'clip' if len(report.clips) == 1 else 'clips'}"
     return page(
-        "Semcast ablation", f"{clips}, {len(report.means)} rows", verdict, _cards(report), _sections(report)
+        "Semcast ablation",
+        f"{clips}, {len(report.means)} rows",
+        verdict_of(report.requirements),
+        _cards(report),
+        _sections(report),
     )
 
 

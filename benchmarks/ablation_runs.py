@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.ablation_rows import Row
 from benchmarks.files import encoded, open_input, open_sender
 from benchmarks.honesty import Tally
-from benchmarks.kept import code_hash, made_folder
+from benchmarks.kept import code_hash
 from benchmarks.latency_levels import WARM_UP_RUNS, Scene, timed
 from benchmarks.measure import same_pictures
 from benchmarks.rd_clip import ClipFacts, Loaded, Material, hash_of
@@ -33,6 +33,7 @@ from common.colour import crop
 from common.config import Config
 from common.container import SgvWriter, read_sgv
 from common.errors import BitstreamError
+from common.files import made_folder
 from common.state import Composition, compose
 from common.stats import Latency
 from common.types import Picture

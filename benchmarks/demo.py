@@ -42,7 +42,8 @@ from common.clock import SystemClock
 from common.colour import crop
 from common.config import Config
 from common.container import SgvWriter
-from common.errors import SinkError, SourceError
+from common.errors import SourceError
+from common.files import made_folder
 from common.labelnet import feature_distance, load_labelnet
 from common.stats import FreezeSummary, StageTimer, find_freezes
 from common.types import Colour, Frame, Picture
@@ -100,7 +101,7 @@ class Record:
 def run_demo(source_name: str | None, out: Path, config: Config, seconds: float | None = None) -> Report:
     """Run the link on a source, write the results to `out`, print the report (the last line is JSON)."""
     check_channel(config.channel.spec)  # say so before any work if it is wrong
-    _make_folder(out)
+    made_folder(out)
     with open_input(source_name, config, seconds) as source:
         record, result, session, sender_timer, duration_s = _run(source, out, config)
         report, timeline = _evaluate(source, config, record, result, session, sender_timer, duration_s)
@@ -109,13 +110,6 @@ def run_demo(source_name: str | None, out: Path, config: Config, seconds: float 
     Console(stderr=True).print(f"see {out / 'report.html'} and {out / 'side_by_side.mp4'}")
     print_report(report)
     return report
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"cannot make {out}: {error.strerror}; choose another folder with --out") from error
 
 
 def _run(

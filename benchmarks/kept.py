@@ -13,7 +13,6 @@ from typing import Protocol, TypeVar
 from pydantic import ValidationError
 
 from benchmarks.report import Model, write_text
-from common.errors import SinkError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,12 +57,3 @@ def code_hash(*folders: str) -> str:
             digest.update(str(path.relative_to(ROOT)).encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def made_folder(path: Path) -> Path:
-    """The folder, made if it is missing; SinkError where it cannot be."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"cannot make {path}: {error.strerror}; choose another --out") from error
-    return path

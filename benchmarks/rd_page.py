@@ -17,7 +17,7 @@ from benchmarks.rd_quality import DISTANCES, LABELS, MEASURES, MeasureName, Metr
 from benchmarks.rd_runs import KeptPicture
 from benchmarks.rd_tables import bd_table, doubt_table, rate_table, summary_tables
 from benchmarks.report import write_text
-from benchmarks.tables import html_table, requirement_table
+from benchmarks.tables import html_table, requirement_table, verdict_of
 
 Pairs = list[tuple[float, float]]
 """(kbit/s, quality), by rising rate."""
@@ -34,19 +34,18 @@ def render_rd(report: RdReport, out: Path) -> str:
     """The whole page; `out` is where the kept pictures are."""
     clips = len(report.clips)
     facts = f"{clips} {'clip' if clips == 1 else 'clips'}, against {', '.join(_peers(report))}"
-    return page("Semcast at equal rate", facts, _verdict(report), _cards(report), _sections(report, out))
+    return page(
+        "Semcast at equal rate",
+        facts,
+        verdict_of(report.requirements),
+        _cards(report),
+        _sections(report, out),
+    )
 
 
 def _peers(report: RdReport) -> list[str]:
     systems = {system.name for clip in report.clips for system in clip.systems}
     return sorted({name.rpartition(" ")[0] for name in systems if not name.startswith(OURS)})
-
-
-def _verdict(report: RdReport) -> str:
-    missed = [item.name for item in report.requirements if item.met is False]
-    if not missed:
-        return "Every requirement that this run could measure is met."
-    return f"Not met: {'; '.join(missed)}."
 
 
 def _cards(report: RdReport) -> Iterator[Card]:

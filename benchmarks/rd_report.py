@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from pathlib import Path
-
-from rich.console import Console
 
 from benchmarks.rd_model import RESULT_KEYS, RdReport, System
 from benchmarks.rd_tables import tables
 from benchmarks.report import write_text
-from benchmarks.tables import rich_table
+from benchmarks.tables import print_tables
 
 
 def write_rd(report: RdReport, out: Path) -> None:
@@ -46,7 +43,4 @@ def csv_text(report: RdReport) -> str:
 
 def print_rd(report: RdReport) -> None:
     """The tables for people, then the document as one line."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    for table in tables(report):
-        console.print(rich_table(table))
-    print(report.model_dump_json())
+    print_tables(tables(report), report.model_dump_json(), width=160)

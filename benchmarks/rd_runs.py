@@ -19,7 +19,7 @@ import cv2
 from benchmarks import sweep
 from benchmarks.files import encoded, open_input, open_received, open_sender, received
 from benchmarks.honesty import Tally
-from benchmarks.kept import code_hash, kept_result, made_folder
+from benchmarks.kept import code_hash, kept_result
 from benchmarks.measure import same_pictures
 from benchmarks.peers import PeerCodec, RdPoint, round_trip, run_ladder
 from benchmarks.rd_clip import ClipFacts, Loaded, Material, hash_of
@@ -30,6 +30,7 @@ from benchmarks.report import Model, Safety, Uncertainty, versions
 from common.colour import crop, picture_to_rgb
 from common.container import SgvWriter
 from common.errors import SinkError
+from common.files import made_folder
 from common.quality import psnr_yuv
 from common.state import compose
 from common.types import Frame, Picture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, median
@@ -10,12 +9,19 @@ from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field, JsonValue
-from rich.console import Console
 
 from benchmarks import plots
 from benchmarks.html import Card, conditions_section, page, plot_section, section
 from benchmarks.report import Model, write_text
-from benchmarks.tables import Cells, Requirement, html_table, requirement_table, rich_table, worst_at_most
+from benchmarks.tables import (
+    Cells,
+    Requirement,
+    html_table,
+    print_tables,
+    requirement_table,
+    verdict_of,
+    worst_at_most,
+)
 
 SCHEMA_NAME: Literal["semcast.recovery/2"] = "semcast.recovery/2"
 
@@ -132,10 +138,7 @@ def write_recovery(report: RecoveryReport, out: Path) -> None:
 
 def print_recovery(report: RecoveryReport) -> None:
     """The tables for people, then the document as one line."""
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    for table in tables(report):
-        console.print(rich_table(table))
-    print(report.model_dump_json())
+    print_tables(tables(report), report.model_dump_json(), width=120)
 
 
 def tables(report: RecoveryReport) -> list[Cells]:
@@ -217,15 +220,9 @@ def _seconds(value: float | None) -> str:
 
 def render_recovery(report: RecoveryReport) -> str:
     """The whole page."""
-    missed = [item.name for item in report.requirements if item.met is False]
-    verdict = (
-        f"Not met: {'; '.join(missed)}."
-        if missed
-        else "Every requirement that this run could measure is met."
-    )
     clips = len({row.clip for row in report.cuts} | {row.clip for row in report.losses})
     facts = f"{clips} {'clip' if clips == 1 else 'clips'}, {len(report.conditions)} channels"
-    return page("Semcast recovery", facts, verdict, _cards(report), _sections(report))
+    return page("Semcast recovery", facts, verdict_of(report.requirements), _cards(report), _sections(report))
 
 
 def _curves(report: RecoveryReport) -> list[plots.Curve]:

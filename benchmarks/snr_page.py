@@ -13,7 +13,7 @@ from benchmarks.report import write_text
 from benchmarks.snr_figures import FIGURES
 from benchmarks.snr_model import ENVELOPE, ChannelReport, Figure, Series, Shot, SnrReport
 from benchmarks.snr_report import AXES, FIGURE_LABELS, channel_tables, main_systems
-from benchmarks.tables import html_table, requirement_table
+from benchmarks.tables import html_table, requirement_table, verdict_of
 
 
 def write_snr_page(report: SnrReport, out: Path) -> Path:
@@ -28,13 +28,13 @@ def render_snr(report: SnrReport, out: Path) -> str:
     """The whole page; `out` is where the kept pictures are."""
     clips = sorted({row.clip for row in report.rows})
     facts = f"{len(report.rows)} runs on {len(clips)} {'clip' if len(clips) == 1 else 'clips'}: {', '.join(clips)}"
-    missed = [f"{item.name} ({item.where})" for item in report.requirements if item.met is False]
-    verdict = (
-        f"Not met: {'; '.join(missed)}."
-        if missed
-        else "Every requirement that this run could measure is met."
+    return page(
+        "Semcast over bad channels",
+        facts,
+        verdict_of(report.requirements),
+        _cards(report),
+        _sections(report, out),
     )
-    return page("Semcast over bad channels", facts, verdict, _cards(report), _sections(report, out))
 
 
 def _cards(report: SnrReport) -> Iterator[Card]:

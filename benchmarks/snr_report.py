@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
 
 from benchmarks.rd_quality import LABELS, MEASURES
 from benchmarks.report import write_text
 from benchmarks.snr_figures import FIGURES, figure_of
 from benchmarks.snr_model import FREEZE, ChannelReport, Figure, SnrReport
-from benchmarks.tables import Cells, requirement_table, rich_table
+from benchmarks.tables import Cells, print_tables, requirement_table
 
 FIGURE_LABELS: dict[Figure, str] = {**{name: LABELS[name] for name in MEASURES}, FREEZE: "freeze ratio"}
 AXES = {
@@ -77,9 +74,6 @@ def _row(channel: ChannelReport, name: str, figure: Figure, values: Sequence[flo
 
 def print_snr(report: SnrReport) -> None:
     """The tables for people, then the document as one line; single runs are in the files."""
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    for channel in report.channels:
-        for cells in channel_tables(channel):
-            console.print(rich_table(cells))
-    console.print(rich_table(requirement_table(report.requirements)))
-    print(report.model_dump_json(exclude={"rows"}))
+    channels = (cells for channel in report.channels for cells in channel_tables(channel))
+    every = (*channels, requirement_table(report.requirements))
+    print_tables(every, report.model_dump_json(exclude={"rows"}), width=200)

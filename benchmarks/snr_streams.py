@@ -17,7 +17,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from benchmarks.kept import made_folder
 from benchmarks.peers import (
     ENDLESS_GOP,
     SCALES,
@@ -31,6 +30,7 @@ from benchmarks.peers import (
 from benchmarks.rd_clip import Loaded, Material, hash_of
 from benchmarks.report import versions
 from common.errors import CodecError, SinkError
+from common.files import made_folder
 from common.quality import psnr_yuv
 from common.types import Picture
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from rich.console import Console
 from rich.table import Table
 
 from benchmarks.report import Model
@@ -72,6 +74,25 @@ def requirement_table(found: Sequence[Requirement]) -> Cells:
         numbers = (f"{item.target:g}", f"{item.measured:.3g}", ratio)
         rows.append((item.name, *numbers, item.where or "", "pass" if item.met else "miss"))
     return Cells("Requirements", ("requirement", "target", "measured", "ratio", "on", ""), tuple(rows))
+
+
+def verdict_of(found: Sequence[Requirement]) -> str:
+    """A sentence: what was missed, and on what."""
+    missed = [item.name + (f" ({item.where})" if item.where else "") for item in found if item.met is False]
+    return (
+        f"Not met: {'; '.join(missed)}."
+        if missed
+        else "Every requirement that this run could measure is met."
+    )
+
+
+def print_tables(tables: Iterable[Cells], document: str, width: int) -> None:
+    """The tables for people, `width` characters where it is no terminal that says how wide it is; then the document as
+    one line."""
+    console = Console(width=None if sys.stdout.isatty() else width)
+    for table in tables:
+        console.print(rich_table(table))
+    print(document)
 
 
 def rich_table(cells: Cells) -> Table:

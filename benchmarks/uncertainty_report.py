@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ConfigDict, Field, JsonValue
-from rich.console import Console
 
 from benchmarks import plots_time
 from benchmarks.html import Card, conditions_section, page, plot_section, section
@@ -19,8 +17,9 @@ from benchmarks.tables import (
     at_least,
     at_most,
     html_table,
+    print_tables,
     requirement_table,
-    rich_table,
+    verdict_of,
     worst_at_most,
 )
 
@@ -128,10 +127,11 @@ def write_uncertainty(report: UncertaintyReport, out: Path) -> None:
 
 def print_uncertainty(report: UncertaintyReport) -> None:
     """The tables for people, then the document as one line."""
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    for table in tables(report):
-        console.print(rich_table(table))
-    print(report.model_dump_json(exclude={"outages": {"__all__": {"seen", "without"}}}))
+    print_tables(
+        tables(report),
+        report.model_dump_json(exclude={"outages": {"__all__": {"seen", "without"}}}),
+        width=120,
+    )
 
 
 def tables(report: UncertaintyReport) -> list[Cells]:
@@ -199,15 +199,11 @@ def _percent(value: float | None) -> str:
 
 def render_uncertainty(report: UncertaintyReport) -> str:
     """The whole page."""
-    missed = [item.name for item in report.requirements if item.met is False]
-    verdict = (
-        f"Not met: {'; '.join(missed)}."
-        if missed
-        else "Every requirement that this run could measure is met."
-    )
     clips = len({run.clip for run in report.runs})
     facts = f"{clips} {'clip' if clips == 1 else 'clips'}, {len(report.conditions)} conditions"
-    return page("Semcast uncertainty", facts, verdict, _cards(report), _sections(report))
+    return page(
+        "Semcast uncertainty", facts, verdict_of(report.requirements), _cards(report), _sections(report)
+    )
 
 
 def _cards(report: UncertaintyReport) -> Iterator[Card]:

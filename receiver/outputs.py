@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from common.clock import Clock, SystemClock
 from common.errors import SinkError, UsageError
+from common.files import made_folder
 from common.provenance import Provenance
 from common.queues import BoundedQueue, DropCounter, Drops
 from common.types import Frame
@@ -235,11 +236,7 @@ class HlsFolder:
     @classmethod
     def at(cls, folder: Path) -> HlsFolder:
         """Raises SinkError where the folder cannot be made."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SinkError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
-        return cls(f"hls:{folder}", folder.absolute())
+        return cls(f"hls:{folder}", made_folder(folder).absolute())
 
     def open(self, stream: StreamConfig, marking: Provenance | None, again: bool) -> VideoEncoder:
         """`again` goes on with the playlist that is there."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from common.container import SgvWriter
 from common.errors import BitstreamError, SinkError
+from common.files import made_folder
 from common.provenance import WeightsId
 from common.state import initial_state
 from common.types import EncodedUnit, UnitKind
@@ -171,9 +172,6 @@ def _free_stem(folder: Path, name: str) -> str:
 
 def _make(folder: Path) -> None:
     """Refuse when a recording is asked for what would otherwise be refused when its first unit comes."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
+    made_folder(folder)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise SinkError(f"{folder}: nothing may be written there; choose another folder")

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
 from common.clock import Clock, SystemClock
-from common.errors import SinkError
+from common.files import made_folder
 from common.weights import save_weights
 from receiver.decoder.loading import DeviceName, pick_device
 from receiver.decoder.model import FAMILY, TinyBridge
@@ -73,7 +73,7 @@ def train_decoder(
     settings = settings or TrainSettings()
     torch.set_num_threads(settings.threads)
     torch.manual_seed(seed)
-    _make_folder(out)
+    made_folder(out)
     path, checkpoint = out / f"{name}.safetensors", out / f"{name}.checkpoint.safetensors"
     with joined(pick_device(device), rendezvous) as group:
         torch.backends.cudnn.benchmark = True  # every batch has the same size
@@ -218,13 +218,6 @@ def _batches(trainer: Trainer, examples: ExampleSet) -> Iterator[tuple[Batch, np
         finally:
             for future in ahead:
                 future.cancel()
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"cannot make {out}: {error.strerror}; choose another folder") from error
 
 
 def _card(name: str, trainer: Trainer, examples: tuple[int, int], scores: Scores) -> str:

@@ -38,6 +38,7 @@ from benchmarks.live.rig import LINK, Rig, pause, rig
 from benchmarks.tables import rich_table
 from common.clock import SystemClock
 from common.errors import ChannelError, SemcastError, UsageError
+from common.files import made_folder
 from common.weights import ASSETS
 
 BEFORE_S, AFTER_S = 4.0, 4.0
@@ -242,7 +243,7 @@ def run_faults(clip: str | None, out: Path, only: Sequence[str], everything: boo
     Raises UsageError for a name that is none, ChannelError where there cannot be two hosts.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    out.mkdir(parents=True, exist_ok=True)
+    made_folder(out)
     result, faults = out / "faults.json", chosen(only, everything)
     rows = rows_of(result.read_text(encoding="utf-8")) if result.exists() else []
     for number, fault in enumerate(faults, 1):

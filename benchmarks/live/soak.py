@@ -29,6 +29,7 @@ from benchmarks.live.trials import Program, hosts_or_none, run_python, start
 from benchmarks.live.weather import Spell, changing_link, due
 from common.clock import SystemClock
 from common.errors import ChannelError
+from common.files import made_folder
 
 SIGNAL_PORT = 8765
 SAMPLE_S = 10.0
@@ -144,7 +145,7 @@ def run_soak(clip: str | None, out: Path, plan: SoakPlan) -> None:
     """
     from benchmarks.live.soak_page import write_page
 
-    out.mkdir(parents=True, exist_ok=True)
+    made_folder(out)
     samples: list[Sample] = []
     with ExitStack() as stack, (out / "samples.jsonl").open("w", encoding="utf-8") as kept:
 

@@ -25,6 +25,7 @@ from benchmarks.live.hosts import Hosts, two_hosts
 from benchmarks.live.relay import Host
 from common.clock import SystemClock
 from common.errors import ChannelError, SemcastError
+from common.files import made_folder
 
 START_S = 90.0
 """A program that has not said by then that it runs has failed; a busy machine takes its time to load libraries."""
@@ -302,7 +303,7 @@ def run_live(clip: str | None, out: Path, only: Sequence[str] = (), picture: boo
     from benchmarks.live.trials_page import chosen, write_page
 
     console, clock = Console(stderr=True, highlight=False, soft_wrap=True), SystemClock()
-    out.mkdir(parents=True, exist_ok=True)
+    made_folder(out)
     outcomes: list[Outcome] = []
     trials = chosen(only)
     limits = {trial.name: trial.limits for trial in trials}
