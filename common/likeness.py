@@ -50,9 +50,11 @@ DARK = 32.0
 EARLIER = (1, 2, 3, 5)
 """Which pictures before the present one it is compared with."""
 
-_STILL, _RESTLESS = 0.15, 0.8
-"""Of the change to the present picture, the changes just before up to which nothing moved, and from which on as much
-changes anyway: new scenes change 1.5 times as much and more."""
+RESTLESS = 0.8
+"""Of the change to the present picture, the changes just before from which on as much changes anyway: new scenes change
+1.5 times as much and more."""
+_STILL = 0.15
+"""The same, up to which nothing moved."""
 _NO_PALETTE = -1.0
 _OVERLAP = 0.6
 """Least part of a picture that must be in view in both."""
@@ -121,16 +123,18 @@ def same_scene(a: Look, b: Look, detail: float = DETAIL, palette: float = PALETT
     return detail_between(a, b) >= detail
 
 
-def belongs(recent: Sequence[Look], look: Look, detail: float = DETAIL) -> bool:
+def belongs(recent: Sequence[Look], look: Look, detail: float = DETAIL, restless: float = RESTLESS) -> bool:
     """Whether a picture shows the scene of one of the pictures before it, newest last: a flash is over in a few of them.
 
     Where nothing moved just before, what was in view has not gone out of it, and the palette is no excuse. Where as much
     changed just before, a change is no news, and little of the detail need be left (Yeo and Liu 1995, "Rapid scene
     analysis on compressed video", judge a change by those around it).
+
+    detail : that is enough for it; restless : see `RESTLESS`
     """
     now, before = change_between(recent[-1], look), _changes(recent)
     palette = _NO_PALETTE if before and max(before) < _STILL * now else PALETTE
-    if before and max(before) > _RESTLESS * now:
+    if before and max(before) > restless * now:
         detail = min(detail, TRACE)
     return any(same_scene(recent[-k], look, detail, palette) for k in EARLIER if k <= len(recent))
 

@@ -2,7 +2,7 @@
 
     units -> wait for what is missing -> parse -> follow, describe, advance -> SceneState        (receiver/chain.py;
              of an analog link: receiver/analog.py)
-          -> playout: which frame is due -> compose base -> another scene? -> plan level for the deadline -> paint
+          -> playout: which frame is due -> another scene? -> compose base -> plan level for the deadline -> paint
              -> picture
           -> report: what is missing, what is held, whether to refresh -> Feedback
 
@@ -141,7 +141,6 @@ class ReceiverSession:
         with self.timer.stage("base picture"):
             new, state, scene = self._composed(state)
         level, painted = self._painted(scene, _facts(state, scene, slot), deadline_s)
-        self.scenes.painted(painted.uncertainty)
         now_s = self.clock.now_s()
         self.timer.record("receiver total", (now_s - began_s) * 1e3)
         late = deadline_s is not None and now_s > deadline_s
@@ -159,15 +158,11 @@ class ReceiverSession:
 
     def _composed(self, state: SceneState) -> tuple[bool, SceneState, Composition]:
         """Whether another scene is there, what of the state belongs to it, and the parts of its base picture."""
+        new = self.scenes.begins(state)
+        if new:
+            self.painter.reset()
         fresh = self.scenes.fresh(state)
-        scene = self.decoder.compose(fresh, self.aside)
-        if not self.scenes.begins(state, scene):
-            return False, fresh, scene
-        self.painter.reset()
-        still_fresh = self.scenes.fresh(state)
-        if still_fresh is not fresh:
-            scene = self.decoder.compose(still_fresh, self.aside)
-        return True, still_fresh, scene
+        return new, fresh, self.decoder.compose(fresh, self.aside)
 
     def _painted(
         self, scene: Composition, facts: FrameFacts, deadline_s: float | None
