@@ -32,7 +32,8 @@ DEFINITIONS = (
     "Reels are joined from the scenes of the clips, with effects in some of them; the seed draws what comes when.",
     "Announced: the receiver gets every unit. Lost: it loses each key picture that announces a new scene, and gets "
     "another once it has asked. Unannounced: the sender codes as if it had seen no new scene.",
-    "Found: within 6 pictures after the event at the sender, within 12 after its first picture shown at a receiver.",
+    "Found: within 6 pictures after the event at the sender; at a receiver within 12 after the first picture that it "
+    "shows once the event is over.",
     "Precision: hard cuts found, over those and all that was found without a new scene, flashes and pans included.",
     "Gain: MS-SSIM of the output less that of the guide alone, of each picture shown in the first second after a cut; "
     "below 0 something of the old scene, or something invented, did harm.",

@@ -9,15 +9,14 @@ import pytest
 
 from benchmarks.cuts import (
     AT_SENDER,
-    Tally,
     clips_in,
     found_by_sender,
     gain_points,
     ghost_rows,
-    judge,
     run_cuts,
     taken_apart,
 )
+from benchmarks.cuts_judge import Tally, judge
 from benchmarks.cuts_report import RECEIVERS, CutsReport, DetectorRow, GhostRow, Watching, requirements
 from benchmarks.kept import carry_out
 from benchmarks.plans import Clip
@@ -59,6 +58,9 @@ def test_a_receiver_that_shows_nothing_has_time_until_it_does() -> None:
     shown = [*range(10), *range(40, 50)]
     assert judge([cut], [41], slack=6).events[0][1] is None
     assert judge([cut], [41], slack=6, shown=shown).events[0][1] == 41
+    fade = event("fade", 5, 20)  # of which only the end of the old scene was shown
+    assert judge([fade], [41], slack=6, shown=shown).events[0][1] == 41
+    assert judge([fade], [47], slack=6, shown=shown).events[0][1] is None
 
 
 def test_precision_counts_flashes_and_recall_the_hard_cuts() -> None:
