@@ -10,6 +10,7 @@ domain", with the frames of both pictures as masks), so that a camera that moves
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -123,25 +124,28 @@ def same_scene(a: Look, b: Look, detail: float = DETAIL, palette: float = PALETT
     return detail_between(a, b) >= detail
 
 
-def belongs(recent: Sequence[Look], look: Look, detail: float = DETAIL, restless: float = RESTLESS) -> bool:
+def belongs(recent: Sequence[Look], look: Look, detail: float = DETAIL) -> bool:
     """Whether a picture shows the scene of one of the pictures before it, newest last: a flash is over in a few of them.
 
     Where nothing moved just before, what was in view has not gone out of it, and the palette is no excuse. Where as much
     changed just before, a change is no news, and little of the detail need be left (Yeo and Liu 1995, "Rapid scene
     analysis on compressed video", judge a change by those around it).
-
-    detail : that is enough for it; restless : see `RESTLESS`
     """
-    now, before = change_between(recent[-1], look), _changes(recent)
-    palette = _NO_PALETTE if before and max(before) < _STILL * now else PALETTE
-    if before and max(before) > restless * now:
+    before = unrest(recent, look)
+    palette = _NO_PALETTE if before is not None and before < _STILL else PALETTE
+    if before is not None and before > RESTLESS:
         detail = min(detail, TRACE)
     return any(same_scene(recent[-k], look, detail, palette) for k in EARLIER if k <= len(recent))
 
 
-def _changes(recent: Sequence[Look]) -> list[float]:
-    """From picture to picture, among those that the next is compared with; some films show pictures twice."""
-    return [change_between(a, b) for a, b in pairwise(recent[-max(EARLIER) - 1 :])]
+def unrest(recent: Sequence[Look], look: Look) -> float | None:
+    """The greatest change among the last pictures, newest last, over that to the present one; None for less than two.
+    Some films show pictures twice: it looks at all that the next is compared with."""
+    changes = [change_between(a, b) for a, b in pairwise(recent[-max(EARLIER) - 1 :])]
+    if not changes:
+        return None
+    now = change_between(recent[-1], look)
+    return max(changes) / now if now else math.inf
 
 
 def change_between(a: Look, b: Look) -> float:

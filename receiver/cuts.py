@@ -1,8 +1,9 @@
 """Where new scenes begin, told from the guide alone: the sender's announcement may be lost, or it may have missed one.
 
-    guide -> Look -> like one of the last pictures? -> the same scene
-                     light came or went?            -> waits, as long as a flash lasts
-                     else                           -> a new one
+    guide -> Look -> black?                                                       -> none
+                     like one of the last pictures, or as much changes anyway?    -> the same scene
+                     light came or went?                                          -> waits, as long as a flash lasts
+                     else                                                         -> a new one
 
 What makes two pictures one scene stands in `common.likeness`. Nothing else testifies: of all that was received with a new
 scene and with other pictures (24 kbit/s, joined development clips) the label map was another one at 8 % and at 4 %, the
@@ -16,17 +17,29 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common.likeness import DETAIL, EARLIER, TRACE, Look, belongs, look_of
+from common.likeness import (
+    DARK,
+    DETAIL,
+    EARLIER,
+    RESTLESS,
+    TRACE,
+    Look,
+    belongs,
+    detail_between,
+    look_of,
+    unrest,
+)
 from common.semantics import LabelMap
 from common.state import SceneState
 
 LONGEST_FLASH = 4
 """Pictures that light may take to come and go, and a coarse guide to show the scene again after it."""
 
-_AGAINST = 0.02
-"""Part of the picture that may get darker where light comes, or brighter where it goes: noise."""
-_RESTLESS = 0.5
-"""As `common.likeness.RESTLESS`: less, for a coarse guide shows movement in jumps."""
+_AGAINST = 0.01
+"""Of the change of a picture, what may get darker where light comes, or brighter where it goes: noise."""
+_UNSTEADY = 0.5
+"""Of the change to the present picture, the changes just before from which on little of the detail need be left, and
+from `RESTLESS` on nothing: a coarse guide shows movement in jumps."""
 _KEPT = max(EARLIER) + 1
 
 
@@ -36,34 +49,42 @@ class SceneWatch:
 
     recent : the last pictures of this scene that show something, newest last
     waited : pictures since then that may be of a flash
+    dark : it was dark since
     """
 
     recent: tuple[Look, ...] = ()
     waited: int = 0
+    dark: bool = False
 
 
 def watched(watch: SceneWatch, now: Look) -> tuple[bool, SceneWatch]:
     """Whether another scene is there than before, and what to remember. The first picture begins none."""
     if now.blank:  # shows no scene
-        return False, watch
-    if not watch.recent or _belongs(watch.recent, now):
+        return False, replace(watch, dark=watch.dark or now.light < DARK)
+    if not watch.recent or _belongs(watch, now):
         return False, SceneWatch((*watch.recent, now)[-_KEPT:])
-    if watch.waited < LONGEST_FLASH and (watch.waited or _is_lit(watch.recent[-1], now)):
+    flash = not watch.dark and (watch.waited > 0 or _is_lit(watch.recent[-1], now))
+    if flash and watch.waited < LONGEST_FLASH:
         return False, replace(watch, waited=watch.waited + 1)
     return True, SceneWatch((now,))
 
 
-def _belongs(recent: tuple[Look, ...], now: Look) -> bool:
-    """Where one picture is all that is known of a scene, nobody knows how much changes in it anyway."""
-    return belongs(recent, now, DETAIL if len(recent) > 1 else TRACE, _RESTLESS)
+def _belongs(watch: SceneWatch, now: Look) -> bool:
+    recent = watch.recent
+    if watch.dark:  # of what comes out of the dark, light and palette say nothing
+        return any(detail_between(recent[-k], now) >= DETAIL for k in EARLIER if k <= len(recent))
+    before = unrest(recent, now)
+    if before is None:  # nobody knows how much changes anyway
+        return belongs(recent, now, TRACE)
+    return before >= RESTLESS or belongs(recent, now, TRACE if before >= _UNSTEADY else DETAIL)
 
 
 def _is_lit(before: Look, now: Look) -> bool:
     """Whether light alone can have made one picture of the other, as in flashes and fades: paler, and nowhere darker, or
     nowhere brighter."""
     change = now.coarse[0] - before.coarse[0]
-    against = min(float((change > 0).mean()), float((change < 0).mean()))
-    return now.contrast < before.contrast and against <= _AGAINST
+    brighter, darker = float(change.clip(min=0).sum()), float(-change.clip(max=0).sum())
+    return now.contrast < before.contrast and min(brighter, darker) <= _AGAINST * (brighter + darker)
 
 
 # --- what is left of the scene before -----------------------------------------------------------------------------

@@ -123,6 +123,30 @@ def test_where_little_of_the_scene_is_known_little_of_it_need_be_left() -> None:
     assert found(of((textured(1), 1), (less, 3))) == []
 
 
+def test_as_much_change_as_just_before_is_no_news() -> None:
+    steps = (0.3, 0.6, 0.9)
+    assert found(of((between(0.0), 6), (between(0.9), 3))) == [6]
+    assert found(of((between(0.0), 6), *((between(share), 1) for share in steps), (between(0.9), 3))) == []
+
+
+def dimmed(picture: Picture, light: float) -> Picture:
+    """light : 0..1, what is left of it"""
+    luma = np.rint(16 + light * (picture.y.astype(np.float64) - 16)).astype(np.uint8)
+    grey = (
+        np.rint(128 + light * (c.astype(np.float64) - 128)).astype(np.uint8) for c in (picture.u, picture.v)
+    )
+    return Picture(luma, *grey)
+
+
+def test_what_comes_out_of_the_dark_is_known_by_its_detail_alone() -> None:
+    """Dark pictures are much alike."""
+    down, up = (0.8, 0.6, 0.4, 0.3, 0.2, 0.1), (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
+    out = [(dimmed(textured(1), light), 1) for light in down]
+    for seed, new in ((2, [14]), (1, [])):
+        back = [(dimmed(textured(seed), light), 1) for light in up]
+        assert found(of((textured(1), 6), *out, (flat(16), 2), *back, (textured(seed), 3))) == new
+
+
 # --- what is stale ------------------------------------------------------------------------------------------------
 
 
