@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,6 +23,7 @@ from common.likeness import (
     likeness,
     look_of,
     same_scene,
+    unrest,
 )
 from common.types import Picture
 from sender.clip import BuiltinClip
@@ -150,3 +153,11 @@ def test_a_film_that_shows_pictures_twice_moves_all_the_same() -> None:
     steps = [look_of(panned(random_picture(1), 16 * (k // 2))) for k in range(8)]
     assert change_between(steps[5], steps[6]) > CHANGE and change_between(steps[4], steps[5]) == 0
     assert belongs(steps[:6], steps[6])
+
+
+def test_unrest_is_the_greatest_change_before_over_the_one_now() -> None:
+    looks = [overlaid(seed, share) for seed, share in ((1, 0.0), (2, 0.2), (2, 0.6), (2, 0.8))]
+    *recent, now = looks
+    assert unrest(recent[:1], now) is None
+    assert unrest(recent, now) == pytest.approx(2.0, rel=0.05)
+    assert unrest(recent[::-1], recent[0]) == math.inf
