@@ -50,6 +50,7 @@ ROWS: tuple[Row, ...] = (
     Row("guide pull 0.5", ("decoder.guide_pull=0.5",)),
     Row("no pulls", ("decoder.base_pull=0", "decoder.detail_pull=0")),
     Row("no safety", ("decoder.safety=false",)),
+    Row("full-size guides repaired however fine", ("decoder.sparing=false",)),
     Row("uncertainty of the network alone", ("decoder.uncertainty=network",)),
     Row("structure level 1", ("decoder.structure_level=1",)),
     Row("structure level 2", ("decoder.structure_level=2",)),

@@ -107,7 +107,7 @@ def open_ladder(model: TinyBridge, config: Config, clock: Clock) -> Ladder:
         model,
         device=settings.device,
         seed=config.stream.seed,
-        settings=config.decoder,
+        settings=config.decoder.model_copy(update={"sparing": False}),  # what it costs where it is spent
         backend=settings.backend,
     )
     device = pick_device(settings.device)

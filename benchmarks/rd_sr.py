@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
+from common.config import DecoderSettings
 from common.state import Composition
 from common.types import Picture
 from common.weights import load_weights
@@ -31,8 +32,9 @@ class SuperResolution:
         """weights : safetensors file of a bridge decoder, or a shipped name; WeightsError for anything else."""
         torch.set_num_threads(threads)
         self._painter = BridgeSynthesizer(
-            load_model(weights), device=device, seed=seed, correction=UNCORRECTED
-        )
+            load_model(weights), device=device, seed=seed, correction=UNCORRECTED,
+            settings=DecoderSettings(sparing=False),
+        )  # fmt: skip
 
     def paint(self, guide: Picture, facts: FrameFacts) -> Picture:
         """guide : enlarged to the coded size, whose sides are multiples of 16; facts : of its frame"""

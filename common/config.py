@@ -267,6 +267,8 @@ class DecoderSettings(_Section):
     """What the network's uncertainty map is made of: all that the receiver knows, calibrated; or its own word alone."""
     safety: bool = True
     """Show the base picture where the network contradicts the guide by more than its own uncertainty."""
+    sparing: bool = True
+    """Make no network call for a guide at full size that was coded too finely to need repair."""
 
 
 class SenderSettings(_Section):

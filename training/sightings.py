@@ -193,7 +193,7 @@ def measure(
         )
     listener, console = Listener(), Console(stderr=True)
     painter = BridgeSynthesizer(
-        load_model(name_or_path), settings=DecoderSettings(safety=False), estimator=listener
+        load_model(name_or_path), settings=DecoderSettings(safety=False, sparing=False), estimator=listener
     )
     turns = [(path, turn) for path in held_out for turn in range(settings.rounds)]
     turns += [(path, turn) for path in paths if path not in held_out for turn in range(settings.others)]

@@ -189,9 +189,8 @@ def open_subjects(stream: Stream) -> tuple[Subject, ...]:
 
 def _painting(stream: Stream) -> Work:
     receiver = stream.config.receiver
-    painter = BridgeSynthesizer.load(
-        receiver.decoder, device="cpu", settings=stream.config.decoder, backend="torch"
-    )
+    settings = stream.config.decoder.model_copy(update={"sparing": False})  # every picture costs a step
+    painter = BridgeSynthesizer.load(receiver.decoder, device="cpu", settings=settings, backend="torch")
     composed = [(compose(scene.state, scene.residual), scene.facts) for scene in stream.scenes]
     turns: Iterator[tuple[Composition, FrameFacts]] = cycle(composed)
     return lambda: painter.render(*next(turns), "bridge1", lambda: False)

@@ -5,6 +5,8 @@ guide    the guide, upsampled
 base     the deterministic base picture
 carry    the base picture with the detail that the network painted last, where it still fits
 bridgeK  K network calls on top of it, K in 1, 2, 4
+
+Where the network cannot help (helping.py) carry and bridgeK are the base picture too, and say so.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from receiver.decoder.conditions import (
     to_samples,
     unpack,
 )
+from receiver.decoder.helping import is_blank, is_fine
 from receiver.decoder.loading import DeviceName, model_of, pick_device, prepared
 from receiver.decoder.memory import Memory, change_since, half_size, motion_since, moved
 from receiver.decoder.model import FAMILY, TinyBridge
@@ -58,9 +61,6 @@ DEFAULTS = DecoderSettings()
 CUT_CHANGE = 28.0
 """Mean change of the base picture, sample steps, from which on the picture before says nothing about this one. The cuts
 of the development clips change the source by 44 to 95, all other pictures but six, in whip pans, by less than 28."""
-
-FLAT = 2
-"""Range of the luma, in sample steps, of a picture that shows nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,14 +206,17 @@ class BridgeSynthesizer:
         """
         if level not in LEVELS:
             raise ConfigError(f"unknown decoder level {level!r}: use one of {', '.join(LEVELS)}")
-        flat = _is_flat(composition)
-        if level.startswith("bridge") and not flat:
+        if level in LEVELS[3:] and self._can_help(composition, facts):
+            if level == "carry":
+                return self._carry(composition, facts)
             return self._bridge(composition, facts, int(level[-1]), should_stop)
-        if level == "carry" and not flat:
-            return self._carry(composition, facts)
         picture, uncertainty = self._gauge.plain(level, composition, facts)
         self._memory = Memory(picture, half_size(composition.base))
         return Painted(picture, uncertainty, 0)
+
+    def _can_help(self, composition: Composition, facts: FrameFacts) -> bool:
+        """Whether a network call may make a better picture of it than the base picture is."""
+        return not is_blank(composition) and not (self._settings.sparing and is_fine(composition, facts))
 
     @torch.inference_mode()
     def _bridge(
@@ -231,7 +234,7 @@ class BridgeSynthesizer:
         """In the time that carrying detail over leaves, until `should_stop` says so: go on with a step that did not fit
         into that of one picture, of this one or of one before it. What it paints is carried over from then on; returned
         where it is this very picture."""
-        if not self._divisible or _is_flat(composition):
+        if not self._divisible or not self._can_help(composition, facts):
             return None
         while not should_stop():
             job = self._job = self._unfinished(composition) or self._begun(composition, facts, 1)
@@ -339,11 +342,6 @@ class BridgeSynthesizer:
         if share >= 1:
             return kept
         return bridge.blended_noise(kept, bridge.noise_like(conditions.base, self._seed, facts.slot), share)
-
-
-def _is_flat(composition: Composition) -> bool:
-    """A fade to black: there is nothing to paint."""
-    return bool(np.ptp(composition.base.y) <= FLAT)
 
 
 def expected_by(log_variance: Tensor) -> Cells:

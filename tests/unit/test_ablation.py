@@ -32,7 +32,7 @@ from common.errors import ConfigError, SourceError
 from common.wire import is_note
 
 SECONDS = 0.24
-SETTINGS = ["stream.size=64x64", "stream.bitrate_bps=40k", "semantics.enabled=false"]
+SETTINGS = ["stream.size=64x64", "stream.bitrate_bps=40k", "semantics.enabled=false", "decoder.sparing=false"]
 GUIDED = Row("temporal guidance", ("decoder.temporal_guidance=1.5",))
 NO_RESIDUAL = Row("no residual", ("residual.enabled=false",))
 SOME = (REFERENCE, FOUR_STEPS, FOUR_FROM_NOISE, REUSE, GUIDED, NO_RESIDUAL)
