@@ -227,6 +227,9 @@ def bench_cuts(
     ] = None,
     out: KeptResults = Path("out/cuts"),
     reels: Annotated[int, typer.Option("--reels", min=1, max=999, help="Clips to join from the scenes.")] = 6,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Also a receiver that sees no cuts: what seeing them is worth.")
+    ] = False,
     seconds: Seconds = None,
     bitrate: Bitrate = None,
     size: SizeOption = "512x512",
@@ -243,7 +246,7 @@ def bench_cuts(
         config, set_, stream__bitrate_bps=bitrate, stream__size=size, stream__seed=seed, receiver__steps=steps,
         receiver__threads=threads, sender__threads=threads,
     )  # fmt: skip
-    run_cuts(clips, out, effective, seconds, reels)
+    run_cuts(clips, out, effective, seconds, reels, blind)
 
 
 @bench_app.command("uncertainty")

@@ -37,6 +37,7 @@ from benchmarks.cuts_link import (
     watch,
 )
 from benchmarks.cuts_report import (
+    BLIND,
     RECEIVERS,
     ClipRow,
     CutsReport,
@@ -182,11 +183,17 @@ class ReelRun:
 
 
 def run_cuts(
-    folder: Path | None, out: Path, config: Config, seconds: float | None = None, reels: int = 6
+    folder: Path | None,
+    out: Path,
+    config: Config,
+    seconds: float | None = None,
+    reels: int = 6,
+    blind: bool = False,
 ) -> CutsReport:
     """Measure, write cuts.json and cuts.html to `out`, print tables and JSON.
 
     folder : with clips, None is the built-in one; seconds : of each clip; reels : clips to join
+    blind : measure also a receiver that sees no new scenes
     """
     if config.stream.size == "auto":
         raise UsageError("clips that are joined need one size: choose it with --size, such as 512x512")
@@ -202,7 +209,8 @@ def run_cuts(
             )
         drawn = draw_reels(_chosen(shots), config.stream.seed, reels, TAKES, TAKE_PICTURES)
         done = list[tuple[ReelRun, Watching]]()
-        for run in bar.track(_runs(drawn, config), description="joined clips"):
+        receivers = (*RECEIVERS, BLIND) if blind else RECEIVERS
+        for run in bar.track(_runs(drawn, receivers, config), description="joined clips"):
             done.append((run, kept_result(run, out, Watching) or carry_out(run, out)))
             report = report_of(rows, done, config)
             write_cuts(report, out)
@@ -211,10 +219,10 @@ def run_cuts(
     return report
 
 
-def _runs(reels: Sequence[Reel], config: Config) -> list[ReelRun]:
+def _runs(reels: Sequence[Reel], receivers: Sequence[ReceiverName], config: Config) -> list[ReelRun]:
     first = reels[0].takes[0].shot.pictures[0]
     ends = open_ends(config, (-(-first.height // 16) * 16, -(-first.width // 16) * 16))
-    return [ReelRun(ends, reel, name) for reel in reels for name in RECEIVERS]
+    return [ReelRun(ends, reel, name) for reel in reels for name in receivers]
 
 
 def _said(run: ReelRun, seen: Watching) -> str:
@@ -232,13 +240,14 @@ def report_of(clips: list[ClipRow], done: Sequence[tuple[ReelRun, Watching]], co
         name, events = run.receiver_name, run.reel.events
         if name == "announced":
             sender.add(judge(events, seen.announced, AT_SENDER))
-        tallies[name].add(judge(events, seen.found, AT_RECEIVER, seen.shown))
+        if name != BLIND:
+            tallies[name].add(judge(events, seen.found, AT_RECEIVER, seen.shown))
         ghosts += ghost_rows(name, run.reel, seen)
     detectors = [sender.row("sender"), *(tally.row(name) for name, tally in tallies.items())]
     reels = {run.reel.name: len(run.reel) for run, _ in done}
     gains = [
         point
-        for name in RECEIVERS
+        for name in (*RECEIVERS, BLIND)
         for point in gain_points(name, [seen for run, seen in done if run.receiver_name == name])
     ]
     return CutsReport(

@@ -22,6 +22,7 @@ from common.types import Colour, EncodedUnit, Feedback, Frame, Picture, UnitKind
 from common.units import StreamConfig
 from common.wire import is_key
 from receiver.budget import Way
+from receiver.cuts import SceneKeeper
 from receiver.painter import Painter, open_painter
 from receiver.pipeline import ReceiverSession, Shown
 from sender.cuts import CutState
@@ -77,7 +78,7 @@ class Crossing:
     def __iter__(self) -> Iterator[tuple[Frame, Shown]]:
         frames = [Frame(picture, slot, 1 / RATE, slot) for slot, picture in enumerate(self.reel)]
         sender, receiver = self._sender(frames[0].picture), self._receiver()
-        if self.receiver_name == "unannounced":
+        if self.receiver_name in {"unannounced", "blind"}:
             sender.cuts = CutState(since=-len(frames))  # it always has announced one just before
         sender.probe(frames[:PROBE_FRAMES])
         try:
@@ -103,7 +104,10 @@ class Crossing:
 
     def _receiver(self) -> ReceiverSession:
         self.ends.painter.reset()
-        return ReceiverSession(self._settings(0), self.ends.painter, VirtualClock(), costs=self.ends.costs)
+        scenes = SceneKeeper(blind=self.receiver_name == "blind")
+        return ReceiverSession(
+            self._settings(0), self.ends.painter, VirtualClock(), costs=self.ends.costs, scenes=scenes
+        )
 
     def _settings(self, slot: int) -> ReceiverSettings:
         settings = self.ends.config.receiver

@@ -18,8 +18,10 @@ from benchmarks.tables import Cells, Requirement, at_least, at_most, html_table,
 
 SCHEMA_NAME: Literal["semcast.cuts/1"] = "semcast.cuts/1"
 
-ReceiverName = Literal["announced", "lost", "unannounced"]
+ReceiverName = Literal["announced", "lost", "unannounced", "blind"]
 RECEIVERS: tuple[ReceiverName, ...] = ("announced", "lost", "unannounced")
+BLIND: ReceiverName = "blind"
+"""The ablation: what the resets of `receiver/cuts.py` are worth."""
 
 AT_SENDER, AT_RECEIVER = 0.98, 0.95
 """Recall and precision of hard cuts, at least."""
@@ -31,7 +33,8 @@ JUDGED: tuple[ReceiverName, ...] = ("lost", "unannounced")
 DEFINITIONS = (
     "Reels are joined from the scenes of the clips, with effects in some of them; the seed draws what comes when.",
     "Announced: the receiver gets every unit. Lost: it loses each key picture that announces a new scene, and gets "
-    "another once it has asked. Unannounced: the sender codes as if it had seen no new scene.",
+    "another once it has asked. Unannounced: the sender codes as if it had seen no new scene. Blind: likewise, and the "
+    "receiver sees none either, so that it lets go of nothing.",
     "Found: within 6 pictures after the event at the sender; at a receiver within 12 after the first picture that it "
     "shows once the event is over.",
     "Precision: hard cuts found, over those and all that was found without a new scene, flashes and pans included.",
@@ -215,7 +218,7 @@ def ghost_table(ghosts: Sequence[GhostRow]) -> Cells:
     """The pictures after cuts, for each receiver."""
     head = ("receiver", "cuts", "pictures", "worse than the guide", "least gain", "mean gain")
     rows = []
-    for name in RECEIVERS:
+    for name in (*RECEIVERS, BLIND):
         own = [row for row in ghosts if row.receiver == name]
         if own:
             pictures = sum(row.pictures for row in own)
@@ -260,7 +263,7 @@ def _sections(report: CutsReport) -> Iterator[str]:
 
 def _curves(gains: Sequence[GainPoint]) -> list[plots.Curve]:
     curves = []
-    for name in RECEIVERS:
+    for name in (*RECEIVERS, BLIND):
         own = [point for point in gains if point.receiver == name]
         if own:
             mean = tuple((point.after_s, point.mean) for point in own)

@@ -125,15 +125,19 @@ def without_stale(state: SceneState, stale: Stale | None) -> SceneState:
 
 @dataclass(slots=True)
 class SceneKeeper:
-    """Owns what a receiver knows of the scene that it shows. shown : the state of the picture shown last"""
+    """Owns what a receiver knows of the scene that it shows.
+
+    shown : the state of the picture shown last; blind : no scene is ever new, to measure what seeing them is worth
+    """
 
     watch: SceneWatch = field(default_factory=SceneWatch)
     stale: Stale | None = None
     shown: SceneState | None = None
+    blind: bool = False
 
     def begins(self, state: SceneState) -> bool:
         """Whether with the next picture to show, as received, another scene is there; call it once for each."""
-        if state.guide is None:
+        if state.guide is None or self.blind:
             return False
         new, self.watch = watched(self.watch, look_of(state.guide))
         if new:

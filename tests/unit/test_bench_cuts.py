@@ -17,7 +17,7 @@ from benchmarks.cuts import (
     taken_apart,
 )
 from benchmarks.cuts_judge import Tally, judge
-from benchmarks.cuts_report import RECEIVERS, CutsReport, DetectorRow, GhostRow, Watching, requirements
+from benchmarks.cuts_report import BLIND, RECEIVERS, CutsReport, DetectorRow, GhostRow, Watching, requirements
 from benchmarks.kept import carry_out
 from benchmarks.plans import Clip
 from benchmarks.scenes import Event, Reel, Shot, Take, draw_reels
@@ -144,6 +144,11 @@ def test_the_command_measures_the_built_in_clip_and_its_document_reads_back(
     )
     assert run_cuts(None, tmp_path, CONFIG, reels=1) == report
     assert done == ["reel00.announced"]
+    # One that sees no cuts is measured besides where that is asked for, and not judged.
+    besides = run_cuts(None, tmp_path, CONFIG, reels=1, blind=True)
+    assert done[1:] == ["reel00.blind"] and besides.requirements == report.requirements
+    assert {row.receiver for row in besides.ghosts} == {*RECEIVERS, BLIND}
+    assert [row.detector for row in besides.detectors] == [row.detector for row in report.detectors]
 
 
 def test_a_clip_that_nobody_knows_is_taken_apart_where_the_detector_sees_a_scene(
