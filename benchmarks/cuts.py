@@ -25,6 +25,7 @@ from rich.progress import Progress
 
 from benchmarks.cuts_judge import Tally, judge
 from benchmarks.cuts_link import (
+    ANCHORED_BEFORE,
     PAINTED_BEFORE,
     RATE,
     REPORT_SLOTS,
@@ -174,7 +175,7 @@ class ReelRun:
 
     def key(self) -> str:
         """Of everything that the result depends on."""
-        settings = (self.ends.config.as_dict(), WATCHED, PAINTED_BEFORE, REPORT_SLOTS)
+        settings = (self.ends.config.as_dict(), WATCHED, PAINTED_BEFORE, REPORT_SLOTS, list(ANCHORED_BEFORE))
         return hash_of([*settings, self.receiver_name, self.reel.stamp(), code_hash(*OUR_CODE)])
 
     def run(self, out: Path) -> Watching:

@@ -35,6 +35,7 @@ DEFINITIONS = (
     "Announced: the receiver gets every unit. Lost: it loses each key picture that announces a new scene, and gets "
     "another once it has asked. Unannounced: the sender codes as if it had seen no new scene. Blind: likewise, and the "
     "receiver sees none either, so that it lets go of nothing.",
+    "Before each cut an anchor is taken that is there at once, so that there is something of the old scene to linger.",
     "Found: within 6 pictures after the event at the sender; at a receiver within 12 after the first picture that it "
     "shows once the event is over.",
     "Precision: hard cuts found, over those and all that was found without a new scene, flashes and pans included.",

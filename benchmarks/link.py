@@ -30,6 +30,7 @@ from common.types import EncodedUnit, Frame, Layer, UnitKind
 from common.wire import kind_of
 from receiver.pipeline import ReceiverSession, Shown
 from receiver.reassembly import Reassembler
+from sender.anchors import AnchorOrder
 from sender.pipeline import SenderSession, Step
 
 TICK_S = 0.005
@@ -227,6 +228,14 @@ class _Run:
         if shown.concealed and frame.slot in self._sent_slots:
             self.result.events.append((frame.time_s, "concealment"))
         self.link.on_shown(frame, shown, self._now_s)
+
+
+def launch_anchor(sender: SenderSession) -> None:
+    """Have an anchor on its way or in use, whatever the policy says; call it before each step for which that holds."""
+    if sender.order.drop or sender.order.give_up:
+        sender.order = AnchorOrder()
+    if sender.state.anchor is None and sender.anchors.flight is None:
+        sender.order = AnchorOrder(launch=True)
 
 
 def radio_report(stats: RadioStats, pixels: int) -> dict[str, object]:

@@ -23,7 +23,7 @@ from benchmarks.demo import Record
 from benchmarks.files import open_input, open_sender, stream_of
 from benchmarks.gate.model import Kind, Row
 from benchmarks.kept import ROOT
-from benchmarks.link import Clip, Link, LinkResult, layer_totals
+from benchmarks.link import Clip, Link, LinkResult, launch_anchor, layer_totals
 from channel.analog_spec import AnalogSpec
 from channel.spec import parse_channel
 from common.clock import SystemClock
@@ -37,9 +37,8 @@ from common.types import Frame, Picture
 from receiver.chain import SceneDecoder
 from receiver.painter import open_painter
 from receiver.pipeline import ReceiverSession, Shown
-from sender.anchors import AnchorOrder
 from sender.clip import BuiltinClip
-from sender.pipeline import SenderSession, Step
+from sender.pipeline import Step
 from sender.readers import Sample, SourceInfo
 from sender.sources import VideoSource
 
@@ -215,14 +214,6 @@ def _through_link(case: Case, source: VideoSource, clip: Clip) -> list[Row]:
         receiver.aside.shutdown()
     measured = [*_rates(case, result), *_stalls(case, record, result, source)]
     return [*measured, *_qualities(case, record), *digests.rows(case.name)]
-
-
-def launch_anchor(sender: SenderSession) -> None:
-    """Have an anchor on its way or in use, and keep it there."""
-    if sender.order.drop or sender.order.give_up:
-        sender.order = AnchorOrder()
-    if sender.state.anchor is None and sender.anchors.flight is None:
-        sender.order = AnchorOrder(launch=True)
 
 
 def _through_analog(case: Case, source: VideoSource, clip: Clip, spec: AnalogSpec) -> list[Row]:

@@ -22,10 +22,11 @@ import numpy as np
 import torch
 
 from benchmarks.files import open_sender
-from benchmarks.gate.cases import ANCHORED, launch_anchor
+from benchmarks.gate.cases import ANCHORED
 from benchmarks.gate.model import Kind, Row
 from benchmarks.gate.ratios import Effort, Ratio, compare
 from benchmarks.latency_levels import WARM_UP_RUNS, Scene
+from benchmarks.link import launch_anchor
 from common.config import Config
 from common.state import Composition, compose
 from common.types import Feedback, Frame
