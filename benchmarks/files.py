@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from common.clock import SystemClock
 from common.config import Config
 from common.container import MAGIC, SgvWriter, is_sgv, read_sgv, unit_record
 from common.errors import BitstreamError, SourceError, UsageError
+from common.files import refuse_overwriting
 from common.ports import Analyzer
 from common.provenance import Provenance, read_provenance
 from common.state import compose, picture_digest
@@ -100,6 +102,8 @@ def encode_file(source_name: str, out: Path, config: Config, seconds: float | No
 
     The file says that a receiver's pictures of it will partly be generated; the rate is without that.
     """
+    if source_name:
+        refuse_overwriting(Path(source_name), out)
     console = Console(stderr=True)
     base_digest, cuts, slots, last_s = 0, 0, 0, 0.0
     with (
@@ -143,14 +147,16 @@ def decode_file(path: Path, out: Path, config: Config, overlay: str = "none") ->
     """
     if overlay not in OVERLAYS:
         raise UsageError(f"overlay {overlay!r} is not known: use one of {', '.join(OVERLAYS)}")
+    refuse_overwriting(path, out)
     session, stream, units = open_received(path, config)
     tally = PaintedTally.of(config.receiver)
     sink = Ffv1Sink(out, stream.frame_rate, stream.time_base, stream.colour, tally.marking)
     levels: Counter[str] = Counter()
     digest, broken, timeline = 0, None, Timeline(stream)
-    with sink:
+    with sink, Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("decode", total=path.stat().st_size)
         try:
-            for shown in received(session, units):
+            for shown in received(session, _counted(units, partial(bar.advance, task))):
                 levels[shown.level] += 1
                 tally.add(shown)
                 sink.show(replace(overlaid(shown, overlay), pts=timeline.place(shown.frame)))
@@ -158,6 +164,12 @@ def decode_file(path: Path, out: Path, config: Config, overlay: str = "none") ->
                     digest = zlib.crc32(picture_digest(shown.scene.base).to_bytes(4, "big"), digest)
         except BitstreamError as error:
             broken = error
+        else:
+            bar.update(task, completed=path.stat().st_size)  # lengths and the note are no units
+        if not levels:  # what is wrong with the file, before the sink says that it got nothing
+            if broken is not None:
+                raise BitstreamError(f"{broken}; not one picture comes before that") from broken
+            _refuse_damage(path, session.decoder)
     frames = levels.total()
     print(json.dumps({
         "file": out.name, "frames": frames, "levels": dict(levels), "base_digest": f"{digest:08x}",
@@ -166,6 +178,13 @@ def decode_file(path: Path, out: Path, config: Config, overlay: str = "none") ->
     if broken is not None:
         raise BitstreamError(f"{broken}; the {frames} frames before that are in {out}")
     _refuse_damage(path, session.decoder)
+
+
+def _counted(units: Iterable[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
+    """The same units; `advance` is told the length of each."""
+    for unit in units:
+        advance(len(unit))
+        yield unit
 
 
 def _decodable(path: Path) -> Iterator[bytes]:
@@ -213,8 +232,8 @@ def _refuse_damage(path: Path, decoder: Scenes) -> None:
     """A file has no second copy of what is damaged: say what is missing."""
     lost = decoder.undecodable + decoder.counts["damaged"]
     if lost:
-        good = decoder.state.slot if decoder.state is not None else -1
-        raise BitstreamError(f"{path} is damaged after frame {good}: {lost} units could not be decoded")
+        where = "before the first picture" if decoder.state is None else f"after frame {decoder.state.slot}"
+        raise BitstreamError(f"{path} is damaged {where}: {lost} units could not be decoded")
 
 
 def _first_config(units: Iterator[bytes], path: Path) -> tuple[bytes, StreamConfig]:

@@ -55,6 +55,7 @@ from benchmarks.udp_ends import peak_memory_mib
 from common.clock import Clock, SystemClock
 from common.config import Config, Size, parse_size
 from common.errors import SourceError, UsageError
+from common.files import made_folder
 from common.state import compose
 from common.stats import Latency
 from common.types import Feedback, Frame
@@ -106,6 +107,7 @@ def run_latency(
     load : all of it while so many other processes take a core each; then also what deadline control makes of that, and
         `out`/latency.html
     """
+    made_folder(out)
     network = load_model(config.receiver.decoder)
     with open_input(source_name, config, seconds) as source, busy_cores(load) as cores:
         cores.set(True)

@@ -39,6 +39,7 @@ from channel.spec import PacketSpec, parse_channel
 from common.clock import VirtualClock
 from common.config import Config
 from common.errors import SourceError
+from common.files import made_folder
 from common.quality import ms_ssim, psnr_plane, psnr_yuv
 from common.stats import find_freezes
 from common.types import Frame, Picture, UnitKind
@@ -287,6 +288,7 @@ def run_recovery(
     rates_bps : targets; jobs : processes at a time, None for one a core
     """
     found = find_clips(patterns, Path())
+    made_folder(out)
     tasks = [
         Task(clip.name, clip.path, _at_rate(config, rate_bps), seconds, seeds)
         for rate_bps in rates_bps for clip in found

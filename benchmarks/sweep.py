@@ -22,6 +22,7 @@ from benchmarks.kept import Done_co, Keyed, carry_out
 from benchmarks.pool import as_done
 from benchmarks.report import Model
 from common.errors import SemcastError
+from common.files import made_folder
 
 SPEED_WINDOW_S = 3600.0
 """The time left is judged by the speed over this long: single runs take up to minutes."""
@@ -54,7 +55,7 @@ def run_all(
 
     Raises what a run raises, an expected failure with the run's name; SemcastError where a process ended.
     """
-    out = out.resolve()
+    out = made_folder(out).resolve()
     wanted = list(dict.fromkeys(runs))
     results = {run: found for run in wanted if (found := stored(run, out)) is not None}
     waiting = sorted((run for run in wanted if run not in results), key=lambda run: -run.weight)

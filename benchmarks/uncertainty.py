@@ -4,7 +4,7 @@
                                                                                  -> Moments: expected and made error
 
 Conditions: a link without loss, the same without a network, losses in bursts, and an outage, whose pictures are
-compared with the same frames of the first.
+compared with the same frames of the first. Clips that are over before the outage is, and settled, have none.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from benchmarks.uncertainty_report import (
 )
 from common.config import Config
 from common.errors import SourceError
+from common.files import made_folder
 from common.types import Frame
 from receiver.pipeline import Shown
 from receiver.uncertainty import score
@@ -44,6 +45,8 @@ OUTAGE_S = 2.0, 2.5
 """From, to."""
 SETTLED_S = 1.0
 """After the end of the outage."""
+LEAST_S = OUTAGE_S[1] + SETTLED_S
+"""Of a clip that shows what an outage does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +98,24 @@ def run_uncertainty(
 
     patterns : files or patterns, none is the built-in clip; seconds : of each clip
     """
+    made_folder(out)
     together = {condition: Noted() for condition in CONDITIONS}
     runs: list[Run] = []
     outages: list[Outage] = []
     with Progress(console=Console(stderr=True)) as bar:
         for found in bar.track(find_clips(patterns, Path()), description="clips"):
             with open_input(found.path, config, seconds) as source:
-                clip = Clip(tuple(source))
-                noted = {one: _noted(clip, source, config, one, together[one]) for one in CONDITIONS}
+                clip = _read(source)
+                chosen = [one for one in CONDITIONS if one != OUTAGE or clip.frames[-1].time_s > LEAST_S]
+                noted = {one: _noted(clip, source, config, one, together[one]) for one in chosen}
             runs += [one.run(found.name, condition.name) for condition, one in noted.items()]
-            if clip.frames[-1].time_s > OUTAGE_S[1] + SETTLED_S:
+            if OUTAGE not in noted:
+                bar.console.print(
+                    f"{found.name}: no outage is measured, which takes {LEAST_S:g} s of a clip", markup=False
+                )
+            else:
                 outages.append(outage_of(found.name, noted[OUTAGE].moments, noted[CALM].moments))
-    every = [one.run(None, condition.name) for condition, one in together.items()]
+    every = [one.run(None, condition.name) for condition, one in together.items() if one.moments]
     report = UncertaintyReport(
         config=config.as_dict(), versions=versions(), conditions={c.name: c.spec for c in CONDITIONS},
         outage_s=OUTAGE_S, requirements=requirements(every, outages), together=every, runs=runs, outages=outages,
@@ -116,9 +125,14 @@ def run_uncertainty(
     return report
 
 
-def _noted(clip: Clip, source: VideoSource, config: Config, condition: Condition, together: Noted) -> Noted:
+def _read(source: VideoSource) -> Clip:
+    clip = Clip(tuple(source))
     if len(clip.frames) < 2:
         raise SourceError(f"{source.name} holds {len(clip.frames)} pictures: name a longer clip")
+    return clip
+
+
+def _noted(clip: Clip, source: VideoSource, config: Config, condition: Condition, together: Noted) -> Noted:
     config, noted = over_channel(config, condition.spec, config.stream.seed), Noted()
     if condition.plain:
         receiver = config.receiver.model_copy(update={"steps": 0})
@@ -134,10 +148,9 @@ def _noted(clip: Clip, source: VideoSource, config: Config, condition: Condition
 
 def outage_of(clip: str, seen: Sequence[Moment], without: Sequence[Moment]) -> Outage:
     """What the outage did to the expected error."""
-    after_s = OUTAGE_S[1] + SETTLED_S
     return Outage(
         clip=clip, seen=list(seen), without=list(without), rise=_times(seen, without, *OUTAGE_S),
-        back=_times(seen, without, after_s, float("inf")),
+        back=_times(seen, without, LEAST_S, float("inf")),
     )  # fmt: skip
 
 

@@ -86,6 +86,8 @@ class SgvWriter:
         self._anchors: list[EncodedUnit] = []
         self._sent = 0
         self._room = 0.0
+        if path.is_dir():
+            raise SinkError(f"{path}: is a folder; name a file")
         try:
             self._file = private_file(self._partial)
         except OSError as error:
@@ -204,6 +206,8 @@ def read_units(file: BinaryIO, path: Path) -> Iterator[bytes]:
     magic = file.read(len(MAGIC))
     if magic[:3] != MAGIC[:3]:
         raise SourceError(f"{path} is not a .sgv file")
+    if len(magic) < len(MAGIC):
+        raise BitstreamError(f"{path} is cut short")
     if magic != MAGIC:
         raise SourceError(
             f"{path} has another .sgv version than {BITSTREAM_VERSION}: use the release that wrote it"

@@ -73,8 +73,10 @@ class _Recording:
             ) from error
 
     def abandon(self) -> None:
-        """Stop without renaming: what was written stays under the partial name."""
+        """Stop without renaming: what was written, if anything was, stays under the partial name."""
         self._encoder.abandon()
+        if not self._encoder.started:
+            self.partial_path.unlink(missing_ok=True)
 
 
 def _check_writable(path: Path, partial_path: Path) -> None:

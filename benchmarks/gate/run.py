@@ -35,6 +35,7 @@ from benchmarks.gate.model import (
 from benchmarks.gate.report import print_report, write_report
 from common.clock import Clock, SystemClock, UnixClock
 from common.errors import UsageError
+from common.files import made_folder
 
 Advance = Callable[[str], object]
 """Told what comes next."""
@@ -61,6 +62,7 @@ def run_gate(
     before = read_baseline(baseline_path)
     if before is None and reason is None:
         raise UsageError(f'there is no baseline {baseline_path}: make one with --accept "first figures"')
+    made_folder(out)
     clock, provenance = SystemClock(), provenance_of(dates or UnixClock())
     began_s = clock.now_s()
     rows = measure(parts, cases, before, machine_key(provenance), careful=reason is not None)

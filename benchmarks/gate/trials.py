@@ -28,6 +28,7 @@ from benchmarks.gate.run import Advance, case_rows, exceeding, milder, progress,
 from benchmarks.report import Model, write_text
 from benchmarks.tables import Cells, rich_table
 from common.clock import UnixClock
+from common.files import made_folder
 
 HEALTHY = "none: the healthy program again"
 HEAD = ("mutation", "found by", "accepted", "then", "moved", "of tolerance", "rows", "rows but digests")
@@ -51,6 +52,7 @@ class Trial(Model):
 
 def run_trials(out: Path, only: Sequence[Part] = ()) -> bool:
     """Print the table and JSON, write mutations.md and mutations.json to `out`; True where the gate was always right."""
+    made_folder(out)
     torch.set_num_threads(1)
     parts, provenance = list(only) or list(Part), provenance_of(UnixClock())
     chosen = {part: [mutation for mutation in MUTATIONS if mutation.part is part] for part in parts}

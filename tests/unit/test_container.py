@@ -179,6 +179,7 @@ def test_any_bytes_are_units_or_an_error(tmp_path_factory: pytest.TempPathFactor
         (b"", SourceError, "not a .sgv"),
         (b"RIFF....", SourceError, "not a .sgv"),
         (b"SGV\x63", SourceError, "another .sgv version"),
+        (b"SGV", BitstreamError, "cut short"),
         (MAGIC + b"\xff" * 6, BitstreamError, "impossible record length"),
         (MAGIC + varint(2 * (MAX_UNIT_BYTES + 2)), BitstreamError, "a record of"),
         (MAGIC + varint(1), BitstreamError, "impossible anchor"),
@@ -214,6 +215,8 @@ def test_a_file_bears_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
 def test_places_that_cannot_be_used_are_errors(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="cannot write"):
         SgvWriter(tmp_path / "missing" / "a.sgv")
+    with pytest.raises(SinkError, match="is a folder; name a file"):
+        SgvWriter(tmp_path)
     with pytest.raises(SourceError, match="cannot read"):
         list(read_sgv(tmp_path / "missing.sgv"))
     with pytest.raises(SourceError, match="cannot read"):

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ import pytest
 from benchmarks.files import decode_file, describe_file
 from common.clock import VirtualClock
 from common.config import ReceiverSettings, load_config
-from common.container import read_sgv
-from common.errors import SinkError
+from common.container import MAGIC, read_sgv, unit_record
+from common.errors import BitstreamError, SinkError
 from common.state import compose, picture_digest
 from common.types import EncodedUnit, UnitKind
 from common.units import AnchorUnit, ConfigUnit
@@ -134,6 +135,21 @@ def test_decode_begins_at_the_first_slot(
     with open_source(str(tmp_path / "take.mkv")) as source:
         times = [frame.pts * frame.time_base for frame in source]
     assert times == [Fraction(k, 25) for k in range(LAST - REFRESH + 1)]
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [(slice(0, -1), "cut short; not one picture comes before that"), (slice(None), "damaged")],
+)
+def test_a_file_without_one_sound_picture_says_so_and_leaves_nothing(
+    take: tuple[Live, tuple[str, ...]], tmp_path: Path, kept: slice, message: str
+) -> None:
+    config, key = list(islice(read_sgv(take[0].folder / "take.sgv"), 2))
+    broken = key[:-1] + bytes([key[-1] ^ 255])
+    (tmp_path / "broken.sgv").write_bytes((MAGIC + unit_record(config) + unit_record(broken))[kept])
+    with pytest.raises(BitstreamError, match=message):
+        decode_file(tmp_path / "broken.sgv", tmp_path / "broken.mkv", BASE_ONLY)
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.sgv"]
 
 
 def test_info_knows_where_it_begins(

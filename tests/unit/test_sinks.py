@@ -154,7 +154,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, kind: type[Ffv1Sink] | type[Mp4
         pytest.skip("this system has no /dev/full")
     sink = kind(tmp_path / name, RATE, TICK, COLOUR)
     sink.abandon()
-    sink.partial_path.unlink()
+    assert not sink.partial_path.exists(), "nothing was written"
     sink.partial_path.symlink_to("/dev/full")
     sink = kind(tmp_path / name, RATE, TICK, COLOUR)
     with pytest.raises(SinkError, match="disk is full") as caught:
