@@ -75,13 +75,13 @@ class Record:
     levels: list[str] = field(default_factory=list)
     fresh_s: list[float] = field(default_factory=list)
     pts_s: list[float] = field(default_factory=list)
-    late: int = 0
+    late: list[bool] = field(default_factory=list)
 
     def add(self, frame: Frame, shown: Shown, shown_s: float) -> None:
         """Take note of one picture beside its source."""
         self.levels.append(shown.level)
         self.pts_s.append(frame.time_s)
-        self.late += shown.late
+        self.late.append(shown.late)
         if not shown.concealed:
             self.fresh_s.append(shown_s)
         if len(self.source) >= MEASURED_FRAMES:
@@ -136,6 +136,7 @@ def _run(
 
         link = _open_link(source, stream, config, on_shown, link_file)
         result = link.run(source)
+        bar.update(task, total=len(record.levels))  # a source may be shorter than it said
     link.sender.close()
     if not record.levels:
         raise SourceError(f"{source.name}: no picture came through the link; is the channel all loss?")
@@ -192,7 +193,7 @@ def _evaluate(
                   bytes_by_layer=layer_totals(result)),
         quality=Quality(**{name: m.means for name, m in measured.items()}),
         latency={name: StageLatency.of(latency) for name, latency in stages.items()},
-        deadline=Deadline(budget_ms=config.receiver.budget_ms, miss_ratio=record.late / len(record.levels)),
+        deadline=Deadline(budget_ms=config.receiver.budget_ms, miss_ratio=sum(record.late) / len(record.levels)),
         levels=dict(Counter(record.levels)), events=sorted(events, key=lambda event: event.pts_s),
         uncertainty=record.tally.uncertainty(), safety=record.tally.safety(),
         freezes=Freezes.of(FreezeSummary.of(freezes)),
@@ -255,5 +256,5 @@ def _timeline(
         {name: m.psnr_yuv[:count] for name, m in measured.items()},
         {name: m.ms_ssim[:count] for name, m in measured.items()}, latency_ms, record.levels[:count],
         _scores(record, count), report.events, freezes,  # type: ignore[arg-type]
-        config.stream.bitrate_bps / 1e3, config.receiver.budget_ms, snapshots, colour,
+        config.stream.bitrate_bps / 1e3, record.late[:count], snapshots, colour,
     )  # fmt: skip

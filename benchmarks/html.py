@@ -123,7 +123,9 @@ def _key_figures(report: Report, timeline: Timeline) -> Iterable[Card]:
         yield Card(f"{np.percentile(shown, 95):.0f}", "ms", "capture to display, p95")
     if deadline.budget_ms is not None:
         mood = "bad" if deadline.miss_ratio > 0.01 else "good"
-        yield Card(f"{100 * deadline.miss_ratio:.1f}", "%", f"later than {deadline.budget_ms:g} ms", mood)
+        yield Card(
+            f"{100 * deadline.miss_ratio:.1f}", "%", f"beyond the budget of {deadline.budget_ms:g} ms", mood
+        )
     mood = "bad" if freezes.count else "good"
     yield Card(str(freezes.count), "", f"freezes, {freezes.total_s:.2f} s in all", mood)
     mood = "bad" if report.digest_mismatches else "good"
@@ -150,7 +152,7 @@ def _sections(report: Report, timeline: Timeline) -> Iterable[str]:
     yield plot_section("Rate by layer", note, plots_time.rate_plot(timeline))
     note = "The guide alone, the deterministic base picture, and what was shown."
     yield plot_section("Quality", note, plots_time.quality_plot(timeline))
-    note = "Each dot is a picture, capture to display; the dashed line is the budget."
+    note = "Each dot is a picture, capture to display; the budget is for the receiver's work alone."
     yield plot_section("Latency", note, plots_time.latency_plot(timeline))
     if timeline.uncertainty is not None:
         note = "How wrong the receiver says that its pictures may be, in sample steps of luma; held pictures grow older."

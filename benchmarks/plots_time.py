@@ -81,9 +81,12 @@ def quality_plot(timeline: Timeline) -> Plot:
 
 
 def latency_plot(timeline: Timeline) -> Plot:
-    """Capture-to-display time of each picture over bands of its percentiles, and the budget."""
+    """Capture-to-display time of each picture over bands of its percentiles, and which were beyond the budget.
+
+    The budget itself is for the receiver's work alone, so it is no line here.
+    """
     shown = timeline.latency_ms[np.isfinite(timeline.latency_ms)]
-    late = timeline.latency_ms > (np.inf if timeline.budget_ms is None else timeline.budget_ms)
+    late = np.zeros(len(timeline.pts_s), bool) if timeline.late is None else np.array(timeline.late)
 
     def draw(axes: Sequence[Axes]) -> None:
         axis = axes[0]
@@ -96,12 +99,11 @@ def latency_plot(timeline: Timeline) -> Plot:
             low = high
         axis.plot(timeline.pts_s, timeline.latency_ms, ".", color="#4f7fd6", markersize=3)
         axis.plot(timeline.pts_s[late], timeline.latency_ms[late], "o", color=BAD, markersize=4)
-        if timeline.budget_ms is not None:
-            axis.axhline(timeline.budget_ms, color=BAD, linewidth=1.1, linestyle=(0, (4, 3)))
         axis.set_ylim(bottom=0.0)
         axis.set_ylabel("latency, ms")
 
-    return Plot(_svg(timeline, draw, (2.0,)), (("picture", "#4f7fd6"), ("late picture", BAD)))
+    marks = () if timeline.late is None else (("beyond the budget", BAD),)
+    return Plot(_svg(timeline, draw, (2.0,)), (("picture", "#4f7fd6"), *marks))
 
 
 def level_plot(timeline: Timeline) -> Plot:

@@ -259,7 +259,7 @@ def _sections(report: RecoveryReport) -> Iterator[str]:
     curves = _curves(report)
     if len(report.rates_kbps) > 1 and curves:
         yield plot_section(
-            "By rate", "Medians over all clips; the bands reach from the best tenth to the worst.",
+            "By rate", "Medians over all clips; the bands leave out the best tenth and the worst.",
             plots.channel_plot({"seconds": curves}, "target, kbit/s"),
         )  # fmt: skip
     if report.losses:

@@ -56,7 +56,8 @@ class Timeline:
     uncertainty : [N] expected error of the picture, sample steps, NaN without a map; or None where there is none at all
     events : instants, ascending; those of kind "freeze" are drawn from `freezes` instead
     freezes : intervals on the time line of `pts_s`
-    target_kbps, budget_ms : drawn as lines; None where there was no target or no deadline
+    target_kbps : drawn as a line; None where there was no target
+    late : N times whether the receiver worked longer than its budget on the picture; None where there was no deadline
     snapshots : pictures to show, in time order
     colour : how samples map to light
     """
@@ -71,7 +72,7 @@ class Timeline:
     events: Sequence[Event] = ()
     freezes: Sequence[Freeze] = ()
     target_kbps: float | None = None
-    budget_ms: float | None = None
+    late: Sequence[bool] | None = None
     snapshots: Sequence[Snapshot] = ()
     colour: Colour = Colour()
 
@@ -86,6 +87,8 @@ class Timeline:
         }
         if self.uncertainty is not None:
             series["uncertainty"] = self.uncertainty
+        if self.late is not None:
+            series["late"] = self.late
         for name, values in series.items():
             if len(values) != len(self.pts_s) or len(values) == 0:
                 raise ValueError(f"{name} has {len(values)} values for {len(self.pts_s)} slots")

@@ -86,6 +86,7 @@ def timeline(slots: int = 240) -> Timeline:
     gain_db = 3.2 * (1 - np.exp(-since_cut / 25.0))
     latency_ms = (24 + rng.gamma(2.0, 3.0, slots)).round(2)
     latency_ms[rng.integers(0, slots, 5)] += 25
+    late = latency_ms > 45
     latency_ms[180:187] = np.nan
     level = np.where(rng.uniform(size=slots) < 0.15, "bridge2", "bridge1")
     level[:4] = level[CUT_SLOT : CUT_SLOT + 6] = "guide"
@@ -118,7 +119,7 @@ def timeline(slots: int = 240) -> Timeline:
         events=[Event(pts_s=at_s, kind=kind) for at_s, kind in happened],  # type: ignore[arg-type]
         freezes=[Freeze(6.0, 0.25)],
         target_kbps=24.0,
-        budget_ms=42.0,
+        late=late.tolist(),
         snapshots=[snapshot(at, title) for at, title in choose_snapshots(pts_s, [110 / FPS], evenly=2)],
     )
 
@@ -315,6 +316,15 @@ def test_a_single_picture_without_anything_optional_makes_a_page() -> None:
         level=["odd-level"],
     )
     assert "odd-level" in render(example(), bare)
+
+
+def test_pictures_are_late_by_the_work_on_them_not_by_the_way_they_came() -> None:
+    slow = dataclasses.replace(timeline(30), latency_ms=np.full(30, 250.0))
+    marked = [
+        plots_time.latency_plot(dataclasses.replace(slow, late=late)).svg.count(plots_time.BAD)
+        for late in ([False] * 30, [True] * 3 + [False] * 27)
+    ]
+    assert marked[0] < marked[1]
 
 
 def test_plots_take_their_colours_from_the_page() -> None:
