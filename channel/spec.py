@@ -165,7 +165,8 @@ def read_trace(path: Path) -> tuple[int, ...]:
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the trace {path}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigError(f"cannot read the trace {path}: {reason}") from error
     entries = [(n, s) for n, line in enumerate(lines, 1) if (s := line.strip()) and not s.startswith("#")]
     for number, entry in entries:
         if not entry.isdigit() or len(entry) > 9:
@@ -236,9 +237,12 @@ def _build(model: type[M], kind: str, values: Mapping[str, object]) -> M:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"channel `{kind}`: {where} {first['msg']}".replace(" Value error,", "")) from error
+        if first["type"] == "missing":
+            raise ConfigError(f"channel `{kind}` needs `{where}`: write {kind}:{where}=VALUE") from error
+        said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        raise ConfigError(" ".join(filter(None, (f"channel `{kind}`:", where, said)))) from error
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    match = get_close_matches(name, known, n=1, cutoff=0.4)
+    match = get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean `{match[0]}`?" if match else f"; known: {', '.join(known)}"

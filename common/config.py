@@ -52,7 +52,8 @@ def parse_bitrate(text: str) -> int:
         )
     bps = round(float(match[1]) * _MULTIPLIER[match[2]])
     if bps < MIN_BITRATE_BPS:
-        raise UsageError(f"bit rate {text!r} is {bps} bit/s, the least is 1k: did you mean {match[1]}k?")
+        meant = f": did you mean {match[1]}k?" if float(match[1]) >= 1 and not match[2] else ""
+        raise UsageError(f"bit rate {text!r} is {bps} bit/s, the least is 1k{meant}")
     if bps > MAX_BITRATE_BPS:
         raise UsageError(f"bit rate {text!r} is {bps} bit/s, the most is 100M")
     return bps

@@ -83,13 +83,7 @@ def load_weights(name_or_path: str, family: str | None = None, assets: Path = AS
     family : which model they are for; None accepts any
     Raises WeightsError when they are missing, damaged or of another family.
     """
-    asset = shipped(assets).get(name_or_path)
-    path = assets / asset.file if asset else Path(name_or_path)
-    if not asset and path.suffix != SUFFIX:
-        names = ", ".join(sorted(shipped(assets))) or "none"
-        raise WeightsError(f"no weights named {name_or_path!r}: shipped are {names}; or give a {SUFFIX} file")
-    if not path.is_file():
-        raise WeightsError(f"weights file {path} is missing: {_remedy(asset)}")
+    asset, path = _found(name_or_path, assets)
     digest = _sha256(path)
     if asset and (path.stat().st_size, digest) != (asset.bytes, asset.sha256):
         raise WeightsError(f"weights file {path} is damaged (size or hash differs): {_remedy(asset)}")
@@ -98,11 +92,22 @@ def load_weights(name_or_path: str, family: str | None = None, assets: Path = AS
 
 def weights_id(name_or_path: str, assets: Path = ASSETS) -> WeightsId:
     """Which weights `load_weights` would load, without loading them. Raises WeightsError as it does."""
-    asset = shipped(assets).get(name_or_path)
+    asset, path = _found(name_or_path, assets)
     if asset is not None:
         return WeightsId(name=asset.name, sha256=asset.sha256)
-    path = Path(name_or_path)
     return WeightsId(name=path.stem[:64], sha256=_sha256(path))
+
+
+def _found(name_or_path: str, assets: Path) -> tuple[Asset | None, Path]:
+    """What is shipped under this name, if anything is, and the file; WeightsError where there is none."""
+    asset = shipped(assets).get(name_or_path)
+    path = assets / asset.file if asset else Path(name_or_path)
+    if not asset and path.suffix != SUFFIX:
+        names = ", ".join(sorted(shipped(assets))) or "none"
+        raise WeightsError(f"no weights named {name_or_path!r}: shipped are {names}; or give a {SUFFIX} file")
+    if not path.is_file():
+        raise WeightsError(f"weights file {path} is missing: {_remedy(asset)}")
+    return asset, path
 
 
 def save_weights(

@@ -87,6 +87,7 @@ def test_settings_cannot_be_changed_afterwards() -> None:
             "stream.bitrate_bps=24",
             "stream.bitrate_bps = '24': bit rate '24' is 24 bit/s, the least is 1k: did you mean 24k?",
         ),
+        ("stream.bitrate_bps=0", "stream.bitrate_bps = '0': bit rate '0' is 0 bit/s, the least is 1k"),
         (
             "stream.size=1x1",
             "stream.size = '1x1': size 1x1 is not possible: each side must be 16 to 4096 pixels",
