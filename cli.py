@@ -239,7 +239,12 @@ def train_decoder_command(
 @train_app.command("calibrate")
 @reported
 def train_calibrate(
-    clips: Annotated[Path, typer.Option("--clips", help="Folder of video files, those of the training.")],
+    clips: Annotated[
+        Path,
+        typer.Option(
+            "--clips", help="Folder of video files: those of the training, of which it held some back."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the weights with their calibration.")],
     decoder: Annotated[str, typer.Option("--decoder", help="Weights (name or file).")] = "tiny",
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Streams of every held-back clip.")] = 8,
