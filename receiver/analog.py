@@ -203,6 +203,9 @@ class AnalogDecoder:
         """The newest state that is not younger than `slot`."""
         return newest_until(self._scenes, slot)
 
+    def shown(self, slot: int) -> None:
+        """Nothing goes: an anchor that arrives is followed through all frames since its own."""
+
 
 def _followed(track: Track, guide: Picture, scale: int, slot: int) -> Track:
     return Track(track.reference, motion.refine(track.reference, guide.y, track.field, scale, slot, _STEPS))

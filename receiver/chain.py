@@ -269,6 +269,11 @@ class SceneDecoder:
         """The newest state that is not younger than `slot`."""
         return newest_until(self._scenes, slot)
 
+    def shown(self, slot: int) -> None:
+        """Frames before this one will not be asked for any more; at full size one takes half a megabyte."""
+        while self._scenes and (oldest := next(iter(self._scenes))) < slot:
+            del self._scenes[oldest]
+
     def compose(self, scene: SceneState, aside: Executor | None = None) -> Composition:
         """The base picture of a scene, with the residual that came for it."""
         composition = compose(scene, self.residual_of(scene), aside)

@@ -138,6 +138,7 @@ class ReceiverSession:
         if state is None:
             return self._concealed(slot, began_s)
         self.shown_slot = state.slot
+        self.decoder.shown(state.slot)
         with self.timer.stage("base picture"):
             new, state, scene = self._composed(state)
         level, painted = self._painted(scene, _facts(state, scene, slot), deadline_s)

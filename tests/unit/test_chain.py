@@ -231,6 +231,14 @@ def test_the_newest_state_before_a_slot(story: Recording) -> None:
         assert scene.slot == max(s for s in held(decoder, story) if s <= slot)
 
 
+def test_what_was_shown_is_let_go(story: Recording) -> None:
+    decoder = push_all(story.units)
+    held_before, shown = held(decoder, story), LAST - 3
+    decoder.shown(shown)
+    assert held(decoder, story) == {slot for slot in held_before if slot >= shown}
+    assert decoder.latest_before(shown - 1) is None
+
+
 def test_residuals_find_their_frame_and_no_other(rich_story: Recording) -> None:
     residuals = [u for u in rich_story.units if u.kind is UnitKind.RESIDUAL]
     decoder = push_all(rich_story.units)
