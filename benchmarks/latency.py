@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
 
 from benchmarks.busy import busy_cores
 from benchmarks.files import open_input, open_sender
@@ -111,14 +112,21 @@ def run_latency(
     network = load_model(config.receiver.decoder)
     with open_input(source_name, config, seconds) as source, busy_cores(load) as cores:
         cores.set(True)
+        _say("both ends, as two processes")
         ends = measure_ends(source_name, _sharing(_one_step(config)), seconds, float(source.frame_rate))
         report = measure_latency(source, config, network, ends, sizes)
     if load:
+        _say(f"deadline control, with {load} other processes that take a core each")
         with open_input(source_name, config, seconds) as source:
             report = report.model_copy(update={"load": measure_load(source, tuple(source), config, load)})
     write_latency(report, out)
     print_latency(report)
     return report
+
+
+def _say(what: str) -> None:
+    """What is measured from now on. No bar: its thread would be timed too."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"measuring {what} ...", markup=False)
 
 
 def parse_sizes(text: str) -> list[Size]:
@@ -153,6 +161,7 @@ def measure_latency(
     clip = Clip(tuple(source))
     if len(clip.frames) < 2:
         raise SourceError(f"{source.name} holds {len(clip.frames)} pictures: name a longer clip")
+    _say(f"every stage and level at {source.width}x{source.height}")
     once = _clean(config)
     ladder = open_ladder(network, config, clock)
     run_link(Clip(clip.frames[:WARM_UP_FRAMES]), source, once, ladder.painter, clock)
@@ -165,6 +174,7 @@ def measure_latency(
     report = _report(source, len(clip.frames), config, timings, calibration_ms, ends)
     for size in sizes:
         if size != (source.width, source.height):
+            _say(f"every level at {size.width}x{size.height}")
             samples = ladder.time(scenes_at(size, once))
             report.rows.extend(_rows(samples, size, config, source.frame_rate, calibration_ms))
     return report

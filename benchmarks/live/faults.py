@@ -267,7 +267,7 @@ def chosen(only: Sequence[str], everything: bool) -> list[Fault]:
     known = {fault.name: fault for fault in FAULTS}
     unknown = [name for name in only if name not in known]
     if unknown:
-        raise UsageError(f"there is no fault {unknown[0]!r}: there are {', '.join(known)}")
+        raise UsageError(f"there is no fault {unknown[0]!r}: there are {'; '.join(known)}")
     return [known[name] for name in only] or [fault for fault in FAULTS if everything or not fault.long]
 
 

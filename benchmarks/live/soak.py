@@ -241,6 +241,7 @@ def _watch(
                     for each in watched:
                         keep(each.sample(now_s))
                 threading.Event().wait(LOOK_S)
+            bar.update(task, completed=plan.seconds)
     except ChannelError as error:
         return str(error)
     except KeyboardInterrupt:

@@ -26,7 +26,7 @@ def chosen(names: Sequence[str]) -> tuple[Trial, ...]:
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {'; '.join(known)}"
             raise UsageError(f"there is no trial {name!r}: {hint}")
     return tuple(known[name] for name in names) or TRIALS
 

@@ -54,7 +54,7 @@ def test_trials_are_chosen_by_name() -> None:
     assert [trial.name for trial in chosen(["5 % loss", "12 kbit/s"])] == ["5 % loss", "12 kbit/s"]
     with pytest.raises(UsageError, match="there is no trial '5 % los': did you mean '5 % loss'"):
         chosen(["5 % los"])
-    with pytest.raises(UsageError, match="there are 25 ms each way, "):
+    with pytest.raises(UsageError, match="there are 25 ms each way; "):
         chosen(["xyz"])
 
 
