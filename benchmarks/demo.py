@@ -104,6 +104,7 @@ def run_demo(source_name: str | None, out: Path, config: Config, seconds: float 
     made_folder(out)
     with open_input(source_name, config, seconds) as source:
         record, result, session, sender_timer, duration_s = _run(source, out, config)
+        Console(stderr=True).print("measuring the pictures ...")
         report, timeline = _evaluate(source, config, record, result, session, sender_timer, duration_s)
     write_report(report, out)
     write_html(report, timeline, out)

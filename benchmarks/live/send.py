@@ -172,6 +172,7 @@ def _sending_desk(
         link = stack.enter_context(closing(UdpLink(Address("", 0), target)))
         sender.outlets.all.append(Outlet.to(link, packets, limit_bps))
         sender.wait = link.wait
+        say(f"sending to {SCHEME}{target}; Ctrl-C ends it")
         return SendingDesk(sender, limit_bps, packets)
     from benchmarks.live.room import Room
 

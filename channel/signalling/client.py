@@ -13,7 +13,9 @@ program was started anew is another `FarEnd`.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import random
 import ssl
 from collections import deque
@@ -302,9 +304,8 @@ class RoomClient:
                 "it serves without TLS"
             ) from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            why = str(error) or "no answer in time"
             raise ChannelError(
-                f"cannot reach the signalling server {self._url.server}: {why}; check the address, and that "
+                f"cannot reach the signalling server {self._url.server}: {_why(error)}; check the address, and that "
                 "semcast signal runs there"
             ) from None
         self._raise_if_put_out(first)
@@ -402,6 +403,15 @@ class RoomClient:
             far.inbox.close(self._failure)
         self._connected.set()
         self._accompanied.set()
+
+
+def _why(error: Exception) -> str:
+    """In the system's words where it has some: "Connection refused", not how aiohttp puts it."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    number = cause.errno if isinstance(cause, OSError) else None
+    if number is not None and number in errno.errorcode:
+        return os.strerror(number)
+    return str(error) or "no answer in time"
 
 
 def _parsed(message: aiohttp.WSMessage) -> Heard:

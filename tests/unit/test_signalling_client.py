@@ -182,7 +182,8 @@ async def test_unreachable_at_once() -> None:
     async with running() as host:
         address = host.address
     with pytest.raises(
-        ChannelError, match=r"cannot reach the signalling server .* semcast signal runs there"
+        ChannelError,
+        match=r"cannot reach the signalling server .*: Connection refused; .* semcast signal runs there",
     ):
         async with RoomClient(f"ws://{address}/studio?token=hush", "sender"):
             pass
