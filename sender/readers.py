@@ -193,7 +193,10 @@ class FolderReader:
         self.damaged = 0
         self._paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         if not self._paths:
-            raise SourceError(f"{folder}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
+            raise SourceError(
+                f"{folder}: no images in this folder ({', '.join(IMAGE_SUFFIXES)}); videos are named one by one, or"
+                " where many may be given as 'FOLDER/*.mp4'"
+            )
         first = self._image(self._paths[0])
         self.info = replace(
             first.info,

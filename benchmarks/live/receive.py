@@ -27,6 +27,7 @@ from channel.webrtc.transport import WebRtcTransport
 from common.clock import SystemClock, UnixClock
 from common.config import Config
 from common.errors import ChannelError, UsageError
+from common.files import made_folder
 from common.logs import stderr_log
 from common.memory import FreedMemory
 from receiver.outputs import check_output
@@ -69,6 +70,8 @@ def receive_live(
     clock = SystemClock()
     if output is not None:
         check_output(output)
+    if folder.exists():  # said now, not at the first recording, which makes the folder
+        made_folder(folder)
     studio = Studio(config, clock, lambda text: receiver.warn(text))  # noqa: PLW0108 - it is another one below
     receiver = LiveReceiver(config, clock, studio, folder, say, output)
     owner = Owner(receiver.controls(), receiver.change, receiver.start_recording, receiver.stop_recording)

@@ -103,6 +103,13 @@ def test_the_address_may_come_from_the_environment(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("light")
+def test_a_place_that_takes_no_recordings(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, text = failure("receive", "--out", str(tmp_path / "file"))
+    assert code == 1 and "is a file, not a folder; choose another folder" in text
+
+
+@pytest.mark.usefixtures("light")
 def test_a_page_whose_port_is_in_use() -> None:
     with taken_port() as port:
         code, text = failure("receive", "--listen", f"127.0.0.1:{port}")
