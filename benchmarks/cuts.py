@@ -59,6 +59,7 @@ from benchmarks.report import versions
 from benchmarks.scenes import KNOWN_EVENTS, Event, Reel, Shot, draw_reels, shots_of
 from common.config import Config
 from common.errors import SourceError, UsageError
+from common.files import made_folder
 from common.types import Picture
 from sender.cuts import LEAST_GAP, CutState, detect_cut
 
@@ -198,6 +199,7 @@ def run_cuts(
     """
     if config.stream.size == "auto":
         raise UsageError("clips that are joined need one size: choose it with --size, such as 512x512")
+    made_folder(out)
     clips, shots, rows = clips_in(folder), list[Shot](), list[ClipRow]()
     with Progress(console=Console(stderr=True)) as bar:
         for clip in bar.track(clips, description="clips"):

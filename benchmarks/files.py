@@ -148,6 +148,10 @@ def decode_file(path: Path, out: Path, config: Config, overlay: str = "none") ->
     if overlay not in OVERLAYS:
         raise UsageError(f"overlay {overlay!r} is not known: use one of {', '.join(OVERLAYS)}")
     refuse_overwriting(path, out)
+    if out.suffix.lower() != ".mkv":
+        raise UsageError(
+            f"{out}: lossless video is written as Matroska: name it {out.with_suffix('.mkv').name}"
+        )
     session, stream, units = open_received(path, config)
     tally = PaintedTally.of(config.receiver)
     sink = Ffv1Sink(out, stream.frame_rate, stream.time_base, stream.colour, tally.marking)

@@ -45,11 +45,17 @@ def test_a_result_may_not_replace_its_source(tmp_path: Path) -> None:
     assert clip.read_bytes() == b"precious"
 
 
+def test_lossless_video_is_not_called_mp4(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"written as Matroska: name it talk\.mkv"):
+        decode_file(tmp_path / "talk.sgv", tmp_path / "talk.mp4", load_config(None, []))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "command",
     [
         ["gate"], ["gate", "--mutations"], ["bench", "uncertainty"], ["bench", "recovery"], ["bench", "latency"],
-        ["bench", "rd"], ["bench", "snr"], ["bench", "ablation"],
+        ["bench", "rd"], ["bench", "snr"], ["bench", "ablation"], ["bench", "cuts"],
     ],
 )  # fmt: skip
 def test_nothing_is_measured_for_a_place_that_takes_no_results(command: list[str], tmp_path: Path) -> None:
