@@ -51,7 +51,8 @@ class GuideEncoder(Protocol):
         """Place of the next picture in its group of four (`sender.rate.ROLES`); a key picture is at place 0."""
 
     def encode(self, picture: Picture, qp: int, key: bool = False) -> CodedPicture:
-        """Encode one picture with quantiser `qp` (1 best .. 63 coarsest). Raises CodecError."""
+        """Encode one picture with quantiser `qp` (1 best .. 63 coarsest). Raises CodecError. Where the encoder had to
+        begin anew it is a key picture without being asked."""
 
     def close(self) -> None: ...
 

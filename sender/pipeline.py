@@ -160,9 +160,10 @@ class SenderSession:
         key = cut or self.refresh_asked or self.keeper.rescale_due(left_s)
         with self.timer.stage("guide"):
             plan = self.keeper.plan(source, key, left_s)
-            role = Role.KEY if key else self.keeper.guide.role
+            role = self.keeper.guide.role
             coded = self.keeper.guide.encode(source, plan.quantiser, key)
-        if key:
+        if coded.key:  # asked for, or the first of a new session where the encoder failed
+            role = Role.KEY
             self.anchors.forget(slot, new_scene=cut or self.state.guide is None)
             self.order = AnchorOrder()
         return Guide(plan, role, coded)

@@ -5,17 +5,23 @@ constant-rate mode overshoots small targets by 50-150 % (measured). A link of 24
 picture, which `EbBufferHeaderType.qp` offers (SVT-AV1 `Docs/svt-av1_encoder_user_guide.md`, use-q-file). The shared
 library is the one inside the PyAV wheel. The layout of the two structures below is checked when a session opens: the
 first packet must report the quantiser and time stamp that were asked for.
+
+Once in some forty thousand small pictures on a busy machine all threads of the library wait for one another for ever
+(4.1.0; https://gitlab.com/AOMediaCodec/SVT-AV1/-/issues/2300 and 2311 tell the like of 3.1). So it is called on a thread
+that can be left behind, and the stream goes on with a new session and a key picture.
 """
 
 from __future__ import annotations
 
 import ctypes as c
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from queue import Empty, Queue
 
 import numpy as np
 
@@ -24,6 +30,7 @@ from common.errors import CodecError
 from common.types import Picture
 from sender.coded import CodedPicture, bundled_library, check_picture
 
+_TASKS = Path("/proc/self/task")
 _KEY_PICTURE = 3
 _NON_REFERENCE = 4
 _UNSET_PICTURE = 0xFF
@@ -94,13 +101,61 @@ def _ordinary_priority() -> Iterator[None]:
 
 
 def _real_time_threads() -> set[int]:
-    """Those of this process; none where the system does not say (only Linux does)."""
-    tasks, found = Path("/proc/self/task"), set()
-    for thread in (int(task.name) for task in tasks.iterdir()) if tasks.is_dir() else ():
+    found = set()
+    for thread in _threads():
         with suppress(OSError):
             if os.sched_getscheduler(thread) == os.SCHED_FIFO:
                 found.add(thread)
     return found
+
+
+def _threads() -> set[int]:
+    """Those of this process; none where the system does not say (only Linux does)."""
+    return {int(task.name) for task in _TASKS.iterdir()} if _TASKS.is_dir() else set()
+
+
+def _any_runs(threads: set[int]) -> bool:
+    """Whether one of them computes, or would if a busy machine let it."""
+    for thread in threads:
+        with suppress(OSError):  # it has ended
+            _, _, after_name = (_TASKS / f"{thread}/stat").read_text().rpartition(")")
+            if after_name.split()[0] in "RD":
+                return True
+    return False
+
+
+Codes = tuple[int, int]
+"""What the library returned for a picture that it was given, and for the packet that it was asked for."""
+
+_LOOKS, _LOOK_S = 10, 0.15
+"""How often in a row, and how far apart, the library is seen to do nothing before a call is given up."""
+
+
+class _Aside:
+    """A thread for calls that may never return."""
+
+    def __init__(self) -> None:
+        self._calls: Queue[Callable[[], Codes] | None] = Queue(2)
+        self._codes: Queue[Codes] = Queue(1)
+        threading.Thread(target=self._run, name="svt-av1", daemon=True).start()
+
+    def __call__(self, call: Callable[[], Codes], at_work: Callable[[], bool]) -> Codes | None:
+        """Its result, None where it does not come. at_work : whether there is hope that it will"""
+        self._calls.put(call)
+        idle = 0
+        while idle < _LOOKS:
+            with suppress(Empty):
+                return self._codes.get(timeout=_LOOK_S)
+            idle = 0 if at_work() else idle + 1
+        return None
+
+    def end(self) -> None:
+        """No more calls; the thread ends, or stays in the one that never returns."""
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            self._codes.put(call())
 
 
 class SvtAv1Encoder:
@@ -114,13 +169,20 @@ class SvtAv1Encoder:
 
     def __init__(self, width: int, height: int, frame_rate: Fraction, preset: int = 10) -> None:
         self._lib = _library()
-        self._shape = (height, width)
-        self._count = 0
-        self._since_key = 0
+        self._shape, self._frame_rate, self._preset = (height, width), frame_rate, preset
         self._handle = c.c_void_p()
         os.environ.setdefault("SVT_LOG", "0")  # the library prints its banner to stderr otherwise
+        self._begin()
+
+    def _begin(self) -> None:
+        """A new session. One before it is left behind: to close it is to wait for it."""
+        self._count = self._since_key = 0
+        self._handle, self._aside = c.c_void_p(), _Aside()
+        height, width = self._shape
+        before = _threads()
         with _ordinary_priority():
-            self._open(width, height, frame_rate, preset)
+            self._open(width, height, self._frame_rate, self._preset)
+        self._workers = _threads() - before
 
     def _open(self, width: int, height: int, frame_rate: Fraction, preset: int) -> None:
         config = c.create_string_buffer(_CONFIG_BYTES)
@@ -146,23 +208,43 @@ class SvtAv1Encoder:
         return self._since_key % 4
 
     def encode(self, picture: Picture, qp: int, key: bool = False) -> CodedPicture:
-        """Encode one picture with quantiser `qp` (1 best .. 63 coarsest)."""
+        """Encode one picture with quantiser `qp` (1 best .. 63 coarsest); it may be a key picture without being asked."""
         check_picture(picture, self._shape, qp)
+        coded = self._coded(picture, qp, key)
+        if coded is None:
+            self._aside.end()
+            self._begin()
+            coded = self._coded(picture, qp, True)
+        if coded is None:
+            raise CodecError("SVT-AV1 does not answer, nor does a new session of it")
+        self._since_key = 1 if coded.key else self._since_key + 1
+        self._count += 1
+        return coded
+
+    def _coded(self, picture: Picture, qp: int, key: bool) -> CodedPicture | None:
+        """What the library makes of a picture, None where it does not answer."""
         y, u, v = (np.ascontiguousarray(plane) for plane in picture.planes)
         planes = _Planes(y.ctypes.data, u.ctypes.data, v.ctypes.data, y.shape[1], v.shape[1], u.shape[1])
         header = _Header(
             size=c.sizeof(_Header), p_buffer=c.addressof(planes), n_filled_len=y.size + u.size + v.size,
             pts=self._count, qp=qp, pic_type=_KEY_PICTURE if key else _UNSET_PICTURE,
         )  # fmt: skip
-        self._check(self._lib.svt_av1_enc_send_picture(self._handle, c.byref(header)), "take a picture")
-        coded = self._packet(qp)
-        self._since_key = 1 if coded.key else self._since_key + 1
-        self._count += 1
-        return coded
+        lib, handle, packet = self._lib, self._handle, c.POINTER(_Header)()
+        kept = planes, y, u, v
 
-    def _packet(self, qp: int) -> CodedPicture:
-        packet = c.POINTER(_Header)()
-        self._check(self._lib.svt_av1_enc_get_packet(self._handle, c.byref(packet), 0), "return a packet")
+        def call() -> Codes:
+            sent = lib.svt_av1_enc_send_picture(handle, c.byref(header))
+            assert kept  # as long as the library may read them
+            return sent, sent or lib.svt_av1_enc_get_packet(handle, c.byref(packet), 0)
+
+        codes = self._aside(call, lambda: _any_runs(self._workers))
+        if codes is None:
+            return None
+        self._check(codes[0], "take a picture")
+        self._check(codes[1], "return a packet")
+        return self._read(packet, qp)
+
+    def _read(self, packet: c._Pointer[_Header], qp: int) -> CodedPicture:
         out = packet.contents
         data = c.string_at(out.p_buffer, out.n_filled_len)
         kind, reported_qp, pts = out.pic_type, out.qp, out.pts
@@ -173,6 +255,7 @@ class SvtAv1Encoder:
 
     def close(self) -> None:
         if self._handle:
+            self._aside.end()
             self._lib.svt_av1_enc_deinit(self._handle)
             self._lib.svt_av1_enc_deinit_handle(self._handle)
             self._handle = c.c_void_p()
