@@ -34,7 +34,7 @@ from common.files import made_folder
 SIGNAL_PORT = 8765
 SAMPLE_S = 10.0
 LOOK_S = 1.0
-WARM_UP_S = 180.0
+WARM_UP_S = 600.0
 _MARGIN_S = 60.0
 _SAID = 100
 """Last lines for people that are kept of each program."""
@@ -56,11 +56,6 @@ class SoakPlan:
     def spells(self) -> tuple[Spell, ...]:
         """How the link is, and from when on."""
         return changing_link(self.seed, self.seconds) if self.link is None else (Spell(0.0, self.link),)
-
-    @property
-    def warm_up_s(self) -> float:
-        """What slopes leave out: libraries, caches and histories fill up first."""
-        return min(WARM_UP_S, self.seconds / 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +156,7 @@ def run_soak(clip: str | None, out: Path, plan: SoakPlan) -> None:
             for end in (sender, *ends):
                 end.end()
         sent, received = _documents(sender, ends)
-    slopes = slopes_of(samples, plan.warm_up_s)
+    slopes = slopes_of(samples, warm_up_of(samples))
     figures = _figures(plan, samples, slopes, sent, received, failure)
     said = {each.name: each.program.lines["err"][-_SAID:] for each in watched}
     document = {"figures": figures, "said": said, "plan": asdict(plan), "spells": [asdict(s) for s in plan.spells],
@@ -269,6 +264,11 @@ def _documents(sender: Program, ends: Sequence[Program]) -> tuple[dict[str, Any]
     if "source" in sent:  # figures travel, folders of a machine do not
         sent["source"] = Path(sent["source"]).name
     return sent, [last(end) for end in ends]
+
+
+def warm_up_of(samples: Sequence[Sample]) -> float:
+    """What slopes leave out: libraries, caches and histories fill up first, and a first anchor takes its place."""
+    return min(WARM_UP_S, max((sample.at_s for sample in samples), default=0.0) / 4)
 
 
 def slopes_of(samples: Sequence[Sample], warm_up_s: float) -> list[Slope]:

@@ -21,7 +21,7 @@ from benchmarks.live import soak as soak_module
 from benchmarks.live.relay import packet_link
 from benchmarks.live.scrape import DELAY, FAR_END_QUEUE, PARTIAL_UNITS, read, values_of
 from benchmarks.live.slopes import Measured, blocks, slope_of
-from benchmarks.live.soak import KINDS, Sample, SoakPlan, Watched, run_soak, series, slopes_of
+from benchmarks.live.soak import KINDS, Sample, SoakPlan, Watched, run_soak, series, slopes_of, warm_up_of
 from benchmarks.live.soak_page import slope_table, write_page
 from benchmarks.live.trials import Program
 from benchmarks.live.weather import changing_link, due
@@ -157,7 +157,7 @@ def test_slopes_of_all_programs() -> None:
 
 def test_the_page_has_slopes_plots_and_the_link(tmp_path: Path) -> None:
     plan = SoakPlan(seconds=600.0)
-    slopes = slopes_of(samples(), plan.warm_up_s)
+    slopes = slopes_of(samples(), warm_up_of(samples()))
     figures = {"flat": 3, "grows": ["sender: memory"], "unclear": [], "watched_s": 600.0}
     text = write_page(plan, samples(), slopes, figures, tmp_path).read_text()
     assert "3 of 4 figures are flat; growing: sender: memory; unclear: none" in text
