@@ -145,7 +145,7 @@ def test_a_run_that_fails_is_named(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_said(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SinkError, match="cannot be made"):
+    with pytest.raises(SinkError, match="is a file, not a folder"):
         run_all([our_run(clip)], tmp_path / "file", 1, "test", stored)
 
 

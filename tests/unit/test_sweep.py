@@ -134,8 +134,9 @@ def test_an_expected_failure_names_its_run_and_keeps_its_kind(tmp_path: Path) ->
 
 
 def test_an_unexpected_failure_is_not_hidden(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError) as caught:
-        run_all([SquareRun(1)], tmp_path / "none", 1, "squares", stored)
+    (tmp_path / LOG).mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        run_all([SquareRun(1)], tmp_path, 1, "squares", stored)
     assert not isinstance(caught.value, SourceError)
 
 
