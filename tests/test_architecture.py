@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.trees import parsed
+
 ROOT = Path(__file__).resolve().parents[1]
 
 EVERYTHING = {"common", "sender", "channel", "receiver", "training", "benchmarks", "cli", "tests"}
@@ -238,7 +240,7 @@ def violations(root: Path) -> list[str]:
             for number, line in enumerate(text.splitlines(), 1)
             if MACHINE_PATH.search(line)
         ]
-        source = Source(name, ast.parse(text) if path.suffix == ".py" else ast.Module([], []))
+        source = Source(name, parsed(text) if path.suffix == ".py" else ast.Module([], []))
         if source.room in ARROWS:
             found += [message for check in CHECKS for message in check(source)]
     return found

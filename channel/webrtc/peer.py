@@ -159,15 +159,19 @@ class Connection:
         return Ending(self._ended.result(), self._next_offer)
 
     async def close(self) -> None:
-        """End it; what takes too long is left behind."""
+        """End it; what takes too long is left behind.
+
+        In a task of its own: aiortc may be closing already, and whoever is cancelled while waiting for that would cancel
+        the future that aiortc means to set.
+        """
         self._link.connection = None
         self._link.report(self._link.state, connected=False)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._peer.remove_all_listeners()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._peer.close(), _CLOSE_S)
+        closing = asyncio.create_task(self._peer.close())
+        await asyncio.wait({closing}, timeout=_CLOSE_S)
 
     async def path_stats(self) -> PathStats:
         """As of now."""

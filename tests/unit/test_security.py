@@ -16,6 +16,7 @@ import yaml
 
 from common.codecs import TEMPORAL_DELIMITER, GuideDecoder, strip_delimiter
 from common.errors import BitstreamError
+from tests.trees import parsed
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("common", "sender", "channel", "receiver", "training", "benchmarks")
@@ -27,7 +28,7 @@ RUNS_CODE = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".bin"}
 
 def calls() -> Iterator[tuple[str, ast.Call]]:
     for path in [ROOT / "cli.py", *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 yield f"{path.relative_to(ROOT)}:{node.lineno}", node
 
