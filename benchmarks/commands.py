@@ -55,19 +55,30 @@ def bench_latency(
     load: Annotated[
         int, typer.Option("--load", min=0, max=64, help="Meanwhile so many other processes take a core each.")
     ] = 0,
+    load_gpu: Annotated[
+        float,
+        typer.Option(
+            "--load-gpu",
+            min=0.0,
+            max=1.0,
+            metavar="SHARE",
+            help="Meanwhile another process takes this share of the GPU's time: 0.5.",
+        ),
+    ] = 0.0,
     bitrate: Bitrate = None,
     threads: Threads = None,
     config: ConfigFile = None,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Time every stage of both ends and every level of the ladder. Example: semcast bench latency --bitrate 24k"""
+    from benchmarks.busy import Load
     from benchmarks.latency import parse_sizes, run_latency
 
     effective = settings(
         config, set_, stream__bitrate_bps=bitrate, stream__size="512x512", receiver__threads=threads,
         sender__threads=threads,
     )  # fmt: skip
-    run_latency(source, out, effective, seconds, parse_sizes(sizes), load)
+    run_latency(source, out, effective, seconds, parse_sizes(sizes), Load(load, load_gpu))
 
 
 @bench_app.command("rd")

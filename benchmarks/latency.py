@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from benchmarks.busy import busy_cores
+from benchmarks.busy import CALM, Load, busy
 from benchmarks.files import open_input, open_sender
 from benchmarks.latency_levels import (
     FULL_PATH,
@@ -100,23 +100,29 @@ def run_latency(
     config: Config,
     seconds: float,
     sizes: Sequence[Size] = (),
-    load: int = 0,
+    load: Load = CALM,
 ) -> LatencyReport:
-    """Measure, write `out`/latency.json and print tables and JSON. WeightsError without the decoder's weights.
+    """Measure, write `out`/latency.json and print tables and JSON.
+
+    Raises WeightsError without the decoder's weights, UsageError for load on a GPU that does not paint.
 
     sizes : at which each level is timed, besides the clip's own
-    load : all of it while so many other processes take a core each; then also what deadline control makes of that, and
+    load : all of it while other processes take this; then also what deadline control makes of that, and
         `out`/latency.html
     """
+    if load.gpu and pick_device(config.receiver.device).type != "cuda":
+        raise UsageError(
+            "--load-gpu takes a CUDA device's time, and none paints here: leave it out, or see --load"
+        )
     made_folder(out)
     network = load_model(config.receiver.decoder)
-    with open_input(source_name, config, seconds) as source, busy_cores(load) as cores:
-        cores.set(True)
+    with open_input(source_name, config, seconds) as source, busy(load) as others:
+        others.set(True)
         _say("both ends, as two processes")
         ends = measure_ends(source_name, _sharing(_one_step(config)), seconds, float(source.frame_rate))
         report = measure_latency(source, config, network, ends, sizes)
     if load:
-        _say(f"deadline control, with {load} other processes that take a core each")
+        _say(f"deadline control, {load} taken by other processes")
         with open_input(source_name, config, seconds) as source:
             report = report.model_copy(update={"load": measure_load(source, tuple(source), config, load)})
     write_latency(report, out)

@@ -21,7 +21,7 @@ def load_page(
     """The whole page."""
     return page(
         "Semcast under load",
-        f"{source}, a deadline of {report.budget_ms:g} ms, {report.load} core(s) taken by other processes",
+        f"{source}, a deadline of {report.budget_ms:g} ms, {report.taken} taken by other processes",
         _verdict(report),
         _cards(report),
         _sections(report, config, versions),
