@@ -99,9 +99,7 @@ class SenderSession:
     cuts: CutState = field(default_factory=CutState)
     order: AnchorOrder = field(default_factory=AnchorOrder)
     refresh_asked: bool = True  # a stream starts with a key frame
-    key_due_slot: int = (
-        0  # when the last key frame must have arrived: before that another would only delay it
-    )
+    key_due_slot: int = 0  # when the last key frame must have arrived: another would only delay it
     key_slot: int = -1
     config_slot: int = -1 << 20
     put_off: bool = False

@@ -34,9 +34,8 @@ _TASKS = Path("/proc/self/task")
 _KEY_PICTURE = 3
 _NON_REFERENCE = 4
 _UNSET_PICTURE = 0xFF
-_CONFIG_BYTES = (
-    1 << 16
-)  # far above sizeof(EbSvtAv1EncConfiguration): the library fills it, we never look inside
+_CONFIG_BYTES = 1 << 16
+"""Far above sizeof(EbSvtAv1EncConfiguration): the library fills it, we never look inside."""
 
 
 class _Header(c.Structure):
@@ -129,6 +128,8 @@ Codes = tuple[int, int]
 
 _LOOKS, _LOOK_S = 10, 0.15
 """How often in a row, and how far apart, the library is seen to do nothing before a call is given up."""
+_BLIND_LOOKS = 200
+"""The same where the system does not say what its threads do: a large picture on a slow machine takes its time."""
 
 
 class _Aside:
@@ -139,14 +140,14 @@ class _Aside:
         self._codes: Queue[Codes] = Queue(1)
         threading.Thread(target=self._run, name="svt-av1", daemon=True).start()
 
-    def __call__(self, call: Callable[[], Codes], at_work: Callable[[], bool]) -> Codes | None:
-        """Its result, None where it does not come. at_work : whether there is hope that it will"""
+    def __call__(self, call: Callable[[], Codes], workers: set[int]) -> Codes | None:
+        """Its result, None where it does not come. workers : threads that bring it, none where nobody knows them"""
         self._calls.put(call)
-        idle = 0
-        while idle < _LOOKS:
+        idle, most = 0, _LOOKS if workers else _BLIND_LOOKS
+        while idle < most:
             with suppress(Empty):
                 return self._codes.get(timeout=_LOOK_S)
-            idle = 0 if at_work() else idle + 1
+            idle = 0 if _any_runs(workers) else idle + 1
         return None
 
     def end(self) -> None:
@@ -237,7 +238,7 @@ class SvtAv1Encoder:
             assert kept  # as long as the library may read them
             return sent, sent or lib.svt_av1_enc_get_packet(handle, c.byref(packet), 0)
 
-        codes = self._aside(call, lambda: _any_runs(self._workers))
+        codes = self._aside(call, self._workers)
         if codes is None:
             return None
         self._check(codes[0], "take a picture")

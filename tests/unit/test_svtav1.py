@@ -21,10 +21,29 @@ def test_a_call_that_never_returns_is_left_behind(monkeypatch: pytest.MonkeyPatc
         forever.wait()
         return 0, 0
 
-    assert aside(lambda: (0, 7), bool) == (0, 7)
+    assert aside(lambda: (0, 7), set()) == (0, 7)
     monkeypatch.setattr("sender.svtav1._LOOK_S", 0.001)
     looks = [True] * 15  # on a busy machine work takes its time
-    assert aside(stuck, lambda: bool(looks) and looks.pop()) is None and not looks
+    monkeypatch.setattr("sender.svtav1._any_runs", lambda _: bool(looks) and looks.pop())
+    assert aside(stuck, {1}) is None and not looks
+    aside.end()
+    forever.set()
+
+
+def test_where_nobody_knows_the_threads_there_is_more_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    aside, forever, looks = _Aside(), threading.Event(), [0]
+
+    def stuck() -> Codes:
+        forever.wait()
+        return 0, 0
+
+    def idle(_: set[int]) -> bool:
+        looks[0] += 1
+        return False
+
+    monkeypatch.setattr("sender.svtav1._LOOK_S", 0.001)
+    monkeypatch.setattr("sender.svtav1._any_runs", idle)
+    assert aside(stuck, set()) is None and looks[0] > 100
     aside.end()
     forever.set()
 
