@@ -26,7 +26,7 @@ from benchmarks.live.relay import Host
 from benchmarks.live.scrape import DELAY, FAR_END_QUEUE, PARTIAL_BYTES, PARTIAL_UNITS
 from benchmarks.live.slopes import Measured, Slope, slope_of
 from benchmarks.live.trials import Program, hosts_or_none, run_python, start
-from benchmarks.live.weather import Spell, changing_link, due
+from benchmarks.live.weather import PERIOD_S, Spell, changing_link, due
 from common.clock import SystemClock
 from common.errors import ChannelError
 from common.files import made_folder
@@ -156,7 +156,7 @@ def run_soak(clip: str | None, out: Path, plan: SoakPlan) -> None:
             for end in (sender, *ends):
                 end.end()
         sent, received = _documents(sender, ends)
-    slopes = slopes_of(samples, warm_up_of(samples))
+    slopes = slopes_of(samples, warm_up_of(samples), period_of(plan, samples))
     figures = _figures(plan, samples, slopes, sent, received, failure)
     said = {each.name: each.program.lines["err"][-_SAID:] for each in watched}
     document = {"figures": figures, "said": said, "plan": asdict(plan), "spells": [asdict(s) for s in plan.spells],
@@ -271,11 +271,17 @@ def warm_up_of(samples: Sequence[Sample]) -> float:
     return min(WARM_UP_S, max((sample.at_s for sample in samples), default=0.0) / 4)
 
 
-def slopes_of(samples: Sequence[Sample], warm_up_s: float) -> list[Slope]:
+def period_of(plan: SoakPlan, samples: Sequence[Sample]) -> float | None:
+    """After which the link was the same again, None where that did not happen twice after the warm-up."""
+    end_s = max((sample.at_s for sample in samples), default=0.0)
+    return PERIOD_S if plan.link is None and end_s >= warm_up_of(samples) + 2 * PERIOD_S else None
+
+
+def slopes_of(samples: Sequence[Sample], warm_up_s: float, period_s: float | None = None) -> list[Slope]:
     """Of each figure of each program, in the order of `KINDS`."""
     programs = list(dict.fromkeys(sample.program for sample in samples))
     measured = [series(samples, program, figure) for program in programs for figure in KINDS]
-    return [slope for each in measured if (slope := slope_of(each, warm_up_s)) is not None]
+    return [slope for each in measured if (slope := slope_of(each, warm_up_s, period_s)) is not None]
 
 
 def series(samples: Sequence[Sample], program: str, figure: str) -> Measured:

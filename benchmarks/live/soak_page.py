@@ -27,7 +27,8 @@ def write_page(
         f"{plan.receivers} receivers, {plan.size}, {plan.bitrate}, {figures['watched_s'] / 60:.0f} minutes"
     )
     how = (
-        "Growth an hour by Theil-Sen over the medians of each minute after the warm-up, with its 95 % interval. "
+        "Growth an hour by Theil-Sen over the medians of each minute after the warm-up, with its 95 % interval; where "
+        "the link was the same again after a period, between minutes in one phase of it. "
         "Flat: the whole interval is at most the bound; grows: all of it is above."
     )
     rows = tuple((f"{s.at_s:.0f}", s.link, f"{s.cut_s:.2f}" if s.cut_s else "") for s in plan.spells)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+PERIOD_S = 900.0
+"""After so long everything comes again: a figure is compared with itself under the same conditions."""
 SPELL_S = (10.0, 40.0)
 """How long the link stays as it is."""
 CUT_S = (0.2, 1.0)
@@ -27,20 +30,30 @@ class Spell:
 
 
 def changing_link(seed: int, seconds: float) -> tuple[Spell, ...]:
-    """What the link is like in a run of so many seconds; the first spell begins at 0, and is gentle."""
-    random = np.random.default_rng(seed)
-    spells = [Spell(0.0, "packet:delay_ms=25")]
-    at_s = float(random.uniform(*SPELL_S))
-    while at_s < seconds:
-        cut_s = float(random.uniform(*CUT_S)) if random.random() < _CUTS else 0.0
-        spells.append(Spell(round(at_s, 1), _any_link(random), round(cut_s, 2)))
-        at_s += float(random.uniform(*SPELL_S))
-    return tuple(spells)
+    """What the link is like in a run of so many seconds, the same every `PERIOD_S`; the first spell of each is gentle."""
+    period = _one_period(seed)
+    spells = [
+        replace(spell, at_s=round(number * PERIOD_S + spell.at_s, 1))
+        for number in range(math.ceil(seconds / PERIOD_S))
+        for spell in period
+    ]
+    return tuple(spell for spell in spells if spell.at_s < seconds)
 
 
 def due(spells: Sequence[Spell], after_s: float, now_s: float) -> Spell | None:
     """The newest spell that began in (after_s, now_s], None where none did."""
     return next((spell for spell in reversed(spells) if after_s < spell.at_s <= now_s), None)
+
+
+def _one_period(seed: int) -> list[Spell]:
+    random = np.random.default_rng(seed)
+    spells = [Spell(0.0, "packet:delay_ms=25")]
+    at_s = float(random.uniform(*SPELL_S))
+    while at_s < PERIOD_S:
+        cut_s = float(random.uniform(*CUT_S)) if random.random() < _CUTS else 0.0
+        spells.append(Spell(round(at_s, 1), _any_link(random), round(cut_s, 2)))
+        at_s += float(random.uniform(*SPELL_S))
+    return spells
 
 
 def _any_link(random: np.random.Generator) -> str:

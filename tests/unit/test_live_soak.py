@@ -15,16 +15,29 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from scipy.stats import theilslopes
 
 from benchmarks.live import soak as soak_module
 from benchmarks.live.relay import packet_link
 from benchmarks.live.scrape import DELAY, FAR_END_QUEUE, PARTIAL_UNITS, read, values_of
-from benchmarks.live.slopes import Measured, blocks, slope_of
-from benchmarks.live.soak import KINDS, Sample, SoakPlan, Watched, run_soak, series, slopes_of, warm_up_of
+from benchmarks.live.slopes import BLOCK_S, CONFIDENCE, Measured, blocks, slope_and_interval, slope_of
+from benchmarks.live.soak import (
+    KINDS,
+    Sample,
+    SoakPlan,
+    Watched,
+    period_of,
+    run_soak,
+    series,
+    slopes_of,
+    warm_up_of,
+)
 from benchmarks.live.soak_page import slope_table, write_page
 from benchmarks.live.trials import Program
-from benchmarks.live.weather import changing_link, due
+from benchmarks.live.weather import PERIOD_S, changing_link, due
 from channel.spec import PacketSpec
 from common.errors import ChannelError
 
@@ -48,8 +61,17 @@ def test_a_changing_link_is_the_same_for_the_same_seed() -> None:
     assert any(spell.cut_s for spell in spells) and max(spell.cut_s for spell in spells) <= 1.0
 
 
+def test_a_changing_link_comes_again() -> None:
+    spells = changing_link(3, 2.5 * PERIOD_S)
+    first = changing_link(3, PERIOD_S)
+    assert [(s.link, s.cut_s) for s in spells[: 2 * len(first)]] == [(s.link, s.cut_s) for s in first] * 2
+    assert spells[len(first)].at_s == PERIOD_S and spells[-1].at_s < 2.5 * PERIOD_S
+    assert len({spell.link for spell in first}) > 20
+
+
 def test_a_spell_is_due_once() -> None:
     spells = changing_link(0, 300.0)
+    assert spells[-1].at_s < 300.0
     assert due(spells, 0.0, spells[1].at_s - 0.1) is None
     assert due(spells, 0.0, spells[1].at_s) == spells[1]
     assert due(spells, spells[1].at_s, spells[1].at_s + 0.1) is None
@@ -85,6 +107,32 @@ def test_what_does_not_change_is_flat_and_what_is_too_short_is_unclear() -> None
     assert slope_of(measured([18.0] * 20), 500.0) is None
     noise = slope_of(measured(np.random.default_rng(1).normal(0, 50, 60)), 0.0)
     assert noise is not None and noise.verdict == "unclear"
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=5, max_size=60, unique=True))
+def test_one_phase_is_theil_and_sen(values: list[float]) -> None:
+    at_s = [BLOCK_S * (number + 0.5) for number in range(len(values))]
+    expected = theilslopes(values, np.asarray(at_s) / HOUR_S, alpha=CONFIDENCE)
+    found = slope_and_interval(at_s, values)
+    assert found is not None
+    assert found == pytest.approx((expected.slope, expected.low_slope, expected.high_slope), abs=1e-3)
+
+
+def test_what_comes_again_is_told_from_what_grows() -> None:
+    random, minutes = np.random.default_rng(2), np.arange(60)
+    weather = random.normal(0, 50, 15)[minutes % 15]
+    values = weather + random.normal(0, 3, 60) + 6 * minutes / 60
+    at_s = [BLOCK_S * (number + 0.5) for number in minutes]
+    plain, found = slope_and_interval(at_s, values), slope_and_interval(at_s, values, 15 * BLOCK_S)
+    assert plain is not None and found is not None
+    assert found[1] < 6 < found[2] and found[2] - found[1] < (plain[2] - plain[1]) / 5
+    assert slope_and_interval(at_s[:20], values[:20], 15 * BLOCK_S) is None, "five pairs tell nothing"
+
+
+def test_a_period_takes_a_link_that_changes_and_time() -> None:
+    hour, short = samples_of(360), samples_of(120)
+    assert period_of(SoakPlan(), hour) == PERIOD_S and period_of(SoakPlan(), short) is None
+    assert period_of(SoakPlan(link="clean"), hour) is None
 
 
 def test_blocks_are_medians_of_minutes() -> None:
@@ -136,12 +184,16 @@ def test_a_program_that_is_gone_ends_the_watch() -> None:
         Watched("receiver 2", cast("Program", done)).sample(0.0)
 
 
-def samples() -> list[Sample]:
+def samples_of(count: int) -> list[Sample]:
     return [
         Sample(10.0 * n, program, {"memory": 500.0 + (n if program == "sender" else 0), "descriptors": 18.0})
-        for n in range(1, 61)
+        for n in range(1, count + 1)
         for program in ("sender", "receiver 1")
     ]
+
+
+def samples() -> list[Sample]:
+    return samples_of(60)
 
 
 def test_slopes_of_all_programs() -> None:
