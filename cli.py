@@ -1,6 +1,7 @@
 """`semcast`: the one place that puts sender, channel and receiver together.
 
 Exit codes: 0 done, 1 failed, 2 usage. Logs go to stderr, results to stdout; the last stdout line is one JSON object.
+A command looks at what it was given first, and only then imports what does the work, which takes seconds.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from benchmarks.commands import bench_app
 from benchmarks.gate.model import Part
 from benchmarks.live.commands import receive, send, signal
 from common.errors import UsageError
+from common.files import check_there
 from common.options import (
     Bitrate,
     Budget,
@@ -67,13 +69,18 @@ def demo(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Sender, channel and receiver in one go. Example: semcast demo talk.mp4 --channel packet:loss=0.05 --bitrate 24k"""
-    from benchmarks.demo import run_demo
+    from channel.spec import check_channel
+    from sender.sources import check_source
 
     effective = settings(
         config, set_, channel__spec=channel, stream__bitrate_bps=bitrate, stream__size=size, stream__seed=seed,
         receiver__budget_ms=budget_ms, receiver__decoder=decoder, receiver__steps=steps, receiver__threads=threads,
         sender__threads=threads, receiver__device=device,
     )  # fmt: skip
+    check_channel(effective.channel.spec)
+    check_source(source)
+    from benchmarks.demo import run_demo
+
     run_demo(source, out, effective, seconds)
 
 
@@ -92,12 +99,15 @@ def encode(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Sender to a file. Example: semcast encode talk.mp4 talk.sgv --bitrate 24k --size 512x512"""
-    from benchmarks.files import encode_file
+    from sender.sources import check_source
 
     effective = settings(
         config, set_, stream__bitrate_bps=bitrate, stream__size=size, guide__scale=guide_scale, stream__seed=seed,
         sender__threads=threads,
     )  # fmt: skip
+    check_source(source)
+    from benchmarks.files import encode_file
+
     encode_file(source, out, effective, seconds)
 
 
@@ -118,12 +128,13 @@ def decode(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Receiver from a file. Example: semcast decode talk.sgv talk.mkv --steps 1"""
-    from benchmarks.files import decode_file
-
     effective = settings(
         config, set_, receiver__decoder=decoder, receiver__steps=steps, receiver__budget_ms=budget_ms,
         receiver__threads=threads, receiver__device=device,
     )  # fmt: skip
+    check_there(source)
+    from benchmarks.files import decode_file
+
     decode_file(source, out, effective, overlay)
 
 
@@ -134,6 +145,7 @@ def info(
     json_only: Annotated[bool, typer.Option("--json", help="Print only the JSON document.")] = False,
 ) -> None:
     """What is inside a .sgv file, or what a recording says of its pictures. Example: semcast info talk.sgv --json"""
+    check_there(file)
     from benchmarks.files import describe_file
 
     describe_file(file, json_only)

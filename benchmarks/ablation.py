@@ -27,7 +27,7 @@ from benchmarks.ablation_rows import REFERENCE, ROWS, Row, config_of
 from benchmarks.ablation_runs import AblationRun, Contender, RunResult
 from benchmarks.files import open_input
 from benchmarks.kept import kept_result
-from benchmarks.plans import Clip, find_clips
+from benchmarks.plans import Clip
 from benchmarks.rd_clip import Material
 from benchmarks.rd_quality import Metrics
 from benchmarks.report import versions
@@ -36,7 +36,7 @@ from common.errors import SourceError
 
 
 def run_ablation(
-    patterns: Sequence[str],
+    clips: Sequence[Clip],
     out: Path,
     config_path: Path | None,
     overrides: Sequence[str],
@@ -47,14 +47,13 @@ def run_ablation(
 ) -> AblationReport:
     """Measure every row on every clip, write ablation.json and ablation.html to `out`, print tables and JSON.
 
-    patterns : files or patterns, none is the built-in clip; seconds : of each clip; jobs : None for one a core
+    seconds : of each clip; jobs : None for one a core
     config_path, overrides : settings of the reference
     rows : the reference and those of the requirements among them
 
-    Raises UsageError, ConfigError, SourceError and WeightsError before any work.
+    Raises ConfigError, SourceError and WeightsError before any work.
     """
     contenders = [Contender(row, config_of(row, config_path, overrides)) for row in rows]
-    clips = find_clips(patterns, Path())
     for clip in clips:
         open_input(clip.path, contenders[0].config, seconds).close()
     of_clip = {clip: clip_runs(clip, contenders, seconds, Metrics(vmaf=vmaf)) for clip in clips}

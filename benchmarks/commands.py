@@ -1,4 +1,4 @@
-"""`semcast bench ...`."""
+"""`semcast bench ...`: what was given is looked at before libraries are loaded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.plans import find_clips
 from common.options import (
     Bitrate,
     ConfigFile,
@@ -104,11 +105,14 @@ def bench_rd(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Against the best-of-ladder codecs at equal rate. Example: semcast bench rd 'clips/*.mp4' --seconds 5"""
-    from benchmarks.rd import run_rd
+    settings(config, set_)  # what is wrong in them is said at once
     from benchmarks.rd_plan import load_plan
 
     chosen = load_plan(plan, clips or [], seconds, quick, sr_weights)
-    run_rd(chosen, plan.parent if plan and not clips else Path(), out, jobs, config, set_, scheduler)
+    found = find_clips(chosen.clips, plan.parent if plan and not clips else Path())
+    from benchmarks.rd import run_rd
+
+    run_rd(chosen, found, out, jobs, config, set_, scheduler)
 
 
 @bench_app.command("snr")
@@ -135,11 +139,14 @@ def bench_snr(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Over radio and packet channels at equal channel use. Example: semcast bench snr --plan docs/snr/plan.toml"""
-    from benchmarks.snr import run_snr
+    settings(config, set_)  # what is wrong in them is said at once
     from benchmarks.snr_plan import load_plan
 
     chosen = load_plan(plan, clips or [], seconds, quick)
-    run_snr(chosen, plan.parent if plan and not clips else Path(), out, jobs, scheduler, config, set_)
+    found = find_clips(chosen.clips, plan.parent if plan and not clips else Path())
+    from benchmarks.snr import run_snr
+
+    run_snr(chosen, found, out, jobs, scheduler, config, set_)
 
 
 @bench_app.command("live")
@@ -219,14 +226,15 @@ def bench_recovery(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """How soon the picture is back after cuts and losses. Example: semcast bench recovery talk.mp4 --bitrate 24k,48k"""
-    from benchmarks.recovery import run_recovery
-
     flags = {"stream__size": size, "stream__seed": seed, "receiver__steps": steps}
     each = [
         settings(config, set_, stream__bitrate_bps=rate, **flags).stream.bitrate_bps
         for rate in bitrate.split(",")
     ]
-    run_recovery(clips or [], out, settings(config, set_, **flags), seconds, seeds, each, jobs)
+    found = find_clips(clips or [])
+    from benchmarks.recovery import run_recovery
+
+    run_recovery(found, out, settings(config, set_, **flags), seconds, seeds, each, jobs)
 
 
 @bench_app.command("cuts")
@@ -251,12 +259,12 @@ def bench_cuts(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Whether both ends see new scenes, and show none of the old ones. Example: semcast bench cuts --clips clips/"""
-    from benchmarks.cuts import run_cuts
-
     effective = settings(
         config, set_, stream__bitrate_bps=bitrate, stream__size=size, stream__seed=seed, receiver__steps=steps,
         receiver__threads=threads, sender__threads=threads,
     )  # fmt: skip
+    from benchmarks.cuts import run_cuts
+
     run_cuts(clips, out, effective, seconds, reels, blind)
 
 
@@ -276,15 +284,16 @@ def bench_uncertainty(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Whether pictures say where they are wrong. Example: semcast bench uncertainty --clips clips --seconds 5"""
-    from benchmarks.uncertainty import run_uncertainty
-    from training.clips import list_clips
-
     effective = settings(
         config, set_, stream__bitrate_bps=bitrate, stream__size=size, stream__seed=seed, receiver__steps=steps,
         receiver__threads=threads, sender__threads=threads,
     )  # fmt: skip
-    named = [*(clips or []), *(map(str, list_clips(folder)) if folder else [])]
-    run_uncertainty(named, out, effective, seconds)
+    from training.clips import list_clips
+
+    found = find_clips([*(clips or []), *(map(str, list_clips(folder)) if folder else [])])
+    from benchmarks.uncertainty import run_uncertainty
+
+    run_uncertainty(found, out, effective, seconds)
 
 
 @bench_app.command("ablation")
@@ -301,8 +310,11 @@ def bench_ablation(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Turn each idea of the decoder off, or on, by itself. Example: semcast bench ablation talk.mp4 --seconds 4"""
-    from benchmarks.ablation import run_ablation
-
     flags = {"stream.bitrate_bps": bitrate, "stream.size": size}
     given = [f"{name}={value}" for name, value in flags.items() if value is not None]
-    run_ablation(clips or [], out, config, [*set_, *given], seconds, jobs, vmaf)
+    overrides = [*set_, *given]
+    settings(config, overrides)  # what is wrong in them is said at once
+    found = find_clips(clips or [])
+    from benchmarks.ablation import run_ablation
+
+    run_ablation(found, out, config, overrides, seconds, jobs, vmaf)

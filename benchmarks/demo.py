@@ -37,7 +37,7 @@ from benchmarks.report import (
 )
 from benchmarks.timeline import Snapshot, Timeline, choose_snapshots
 from channel.analog_spec import AnalogSpec
-from channel.spec import check_channel, parse_channel
+from channel.spec import parse_channel
 from common.clock import SystemClock
 from common.colour import crop
 from common.config import Config
@@ -100,7 +100,6 @@ class Record:
 
 def run_demo(source_name: str | None, out: Path, config: Config, seconds: float | None = None) -> Report:
     """Run the link on a source, write the results to `out`, print the report (the last line is JSON)."""
-    check_channel(config.channel.spec)  # say so before any work if it is wrong
     made_folder(out)
     with open_input(source_name, config, seconds) as source:
         record, result, session, sender_timer, duration_s = _run(source, out, config)

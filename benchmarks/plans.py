@@ -26,7 +26,7 @@ class Clip(BaseModel):
     path: str | None
 
 
-def find_clips(patterns: Sequence[str], folder: Path) -> list[Clip]:
+def find_clips(patterns: Sequence[str], folder: Path = Path()) -> list[Clip]:
     """The clips that `patterns` name, seen from `folder`, else from the current one; UsageError where there is none."""
     if not patterns:
         return [Clip(name="builtin", path=None)]

@@ -20,7 +20,7 @@ from rich.console import Console
 from benchmarks.envelope import family_at
 from benchmarks.files import open_input
 from benchmarks.peers import SCALES, RdPoint
-from benchmarks.plans import Clip, find_clips
+from benchmarks.plans import Clip
 from benchmarks.rd_clip import Material
 from benchmarks.rd_figures import compare, mean_systems, summarise
 from benchmarks.rd_model import ClipRuns, RdReport
@@ -38,7 +38,7 @@ from common.errors import SourceError
 
 def run_rd(
     plan: RdPlan,
-    folder: Path,
+    found: Sequence[Clip],
     out: Path,
     jobs: int | None,
     config_path: Path | None,
@@ -47,15 +47,14 @@ def run_rd(
 ) -> RdReport:
     """Compare, write everything below `out` and print tables and JSON.
 
-    folder : where the plan's clips are looked for first
+    found : the plan's clips
     jobs : processes at a time, None for one a core
     config_path, overrides : settings of our system; those of the plan come before `overrides`
     scheduler : address of a Dask cluster to use instead of this machine's processes
 
-    Raises UsageError for a plan that makes no sense, SourceError for a clip and WeightsError for weights that cannot
+    Raises ConfigError for settings that make no sense, SourceError for a clip and WeightsError for weights that cannot
     be read.
     """
-    found = find_clips(plan.clips, folder)
     configs = our_configs(plan, config_path, overrides)
     for clip in found:  # before any work
         open_input(clip.path, configs[0], plan.seconds).close()

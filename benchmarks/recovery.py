@@ -24,7 +24,7 @@ from rich.progress import Progress
 
 from benchmarks.files import open_input, open_sender
 from benchmarks.link import Clip, Link, LinkResult
-from benchmarks.plans import find_clips
+from benchmarks.plans import Clip as NamedClip
 from benchmarks.pool import as_done
 from benchmarks.recovery_report import (
     CutRow,
@@ -274,7 +274,7 @@ Rows = tuple[list[CutRow], list[LossRow]]
 
 
 def run_recovery(
-    patterns: Sequence[str],
+    clips: Sequence[NamedClip],
     out: Path,
     config: Config,
     seconds: float | None = None,
@@ -284,14 +284,13 @@ def run_recovery(
 ) -> RecoveryReport:
     """Measure on every clip, write recovery.json and recovery.html to `out`, print tables and JSON.
 
-    patterns : files or patterns, none is the built-in clip; seconds : of each clip; seeds : runs under random losses
+    seconds : of each clip; seeds : runs under random losses
     rates_bps : targets; jobs : processes at a time, None for one a core
     """
-    found = find_clips(patterns, Path())
     made_folder(out)
     tasks = [
         Task(clip.name, clip.path, _at_rate(config, rate_bps), seconds, seeds)
-        for rate_bps in rates_bps for clip in found
+        for rate_bps in rates_bps for clip in clips
     ]  # fmt: skip
     cuts: list[CutRow] = []
     losses: list[LossRow] = []

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from benchmarks.files import open_input
 from benchmarks.kept import kept_result
-from benchmarks.plans import Clip, find_clips
+from benchmarks.plans import Clip
 from benchmarks.rd_clip import Material
 from benchmarks.report import versions
 from benchmarks.snr_figures import lines, requirements
@@ -51,7 +51,7 @@ _CALM_DB = 0.0
 
 def run_snr(
     plan: SnrPlan,
-    folder: Path,
+    found: Sequence[Clip],
     out: Path,
     jobs: int | None,
     scheduler: str | None,
@@ -60,13 +60,12 @@ def run_snr(
 ) -> SnrReport:
     """Sweep, write everything below `out` and print tables and JSON.
 
-    folder : where the plan's clips are looked for first
+    found : the plan's clips
     jobs : processes at a time, None for one a core; scheduler : address of a Dask cluster to use instead
     config_path, overrides : settings of our system; those of the plan come before `overrides`
 
-    Raises UsageError for a plan that makes no sense, SourceError for a clip that cannot be read.
+    Raises ConfigError for settings that make no sense, SourceError for a clip that cannot be read.
     """
-    found = find_clips(plan.clips, folder)
     config = our_config(plan, config_path, overrides)
     materials = [Material(clip, config, plan.seconds) for clip in found]
     for clip in found:  # before any work

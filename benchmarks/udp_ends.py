@@ -23,11 +23,11 @@ from rich.console import Console
 from benchmarks.files import open_input, open_sender
 from benchmarks.link import PROBE_FRAMES, REPORT_S, TICK_S
 from channel.packetise import Packetiser, PacketiserConfig
-from channel.udp import Address, UdpTransport, parse_address
+from channel.udp import Address, UdpTransport, parse_address, parse_udp_url
 from common.clock import Clock, SystemClock
 from common.config import Config
 from common.datagram import pack_feedback, parse_feedback
-from common.errors import BitstreamError, ChannelError, SourceError, UsageError
+from common.errors import BitstreamError, ChannelError, SourceError
 from common.state import SceneState, compose, picture_digest
 from common.types import Datagram, Frame, UnitKind
 from common.units import ConfigUnit
@@ -40,23 +40,12 @@ from receiver.reassembly import Reassembler
 from receiver.sinks import BackgroundSink, Ffv1Sink
 from sender.pipeline import SenderSession
 
-SCHEME = "udp://"
 AHEAD_FRAMES = 24
 """How far a fast sender may run ahead of the receiver's reports: less than what the receiver keeps for display."""
 LIKELY_SIZE = (512, 512)
 """Height and width for which a receiver gets ready before it knows."""
 SETTLE_S, DRAIN_S = 0.3, 3.0
 """After its last frame a sender stays at least, and at most, so long to repeat what got lost."""
-
-
-def parse_target(url: str) -> Address:
-    """Read `udp://HOST:PORT`. Raises UsageError."""
-    if not url.startswith(SCHEME):
-        raise UsageError(f"cannot send to {url!r}: write {SCHEME}HOST:PORT")
-    address = parse_address(url.removeprefix(SCHEME))
-    if not address.host or not address.port:
-        raise UsageError(f"cannot send to {url!r}: it needs a host and a port, {SCHEME}HOST:PORT")
-    return address
 
 
 @dataclass(slots=True)
@@ -177,7 +166,7 @@ def send_udp(
     digests : add the digest of every base picture to the JSON
     ChannelError when the receiver never answered.
     """
-    remote = parse_target(to)
+    remote = parse_udp_url(to)
     with (
         open_input(source_name, config, seconds) as source,
         closing(UdpTransport(Address("", 0), remote)) as transport,

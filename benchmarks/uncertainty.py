@@ -21,7 +21,7 @@ from rich.progress import Progress
 from benchmarks.files import open_input
 from benchmarks.honesty import Tally, cell_error
 from benchmarks.link import Clip
-from benchmarks.plans import find_clips
+from benchmarks.plans import Clip as NamedClip
 from benchmarks.recovery import over_channel, over_link
 from benchmarks.report import versions
 from benchmarks.uncertainty_report import (
@@ -92,18 +92,18 @@ class Noted:
 
 
 def run_uncertainty(
-    patterns: Sequence[str], out: Path, config: Config, seconds: float | None = None
+    clips: Sequence[NamedClip], out: Path, config: Config, seconds: float | None = None
 ) -> UncertaintyReport:
     """Measure on every clip, write uncertainty.json and uncertainty.html to `out`, print tables and JSON.
 
-    patterns : files or patterns, none is the built-in clip; seconds : of each clip
+    seconds : of each clip
     """
     made_folder(out)
     together = {condition: Noted() for condition in CONDITIONS}
     runs: list[Run] = []
     outages: list[Outage] = []
     with Progress(console=Console(stderr=True)) as bar:
-        for found in bar.track(find_clips(patterns, Path()), description="clips"):
+        for found in bar.track(clips, description="clips"):
             with open_input(found.path, config, seconds) as source:
                 clip = _read(source)
                 chosen = [one for one in CONDITIONS if one != OUTAGE or clip.frames[-1].time_s > LEAST_S]

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import cast
 
 from common.datagram import MAX_DATAGRAM_BYTES
-from common.errors import ChannelError, ConfigError
+from common.errors import ChannelError, ConfigError, UsageError
 from common.queues import DropCounter, Drops
 from common.types import Datagram
 
+SCHEME = "udp://"
 _READS_PER_POLL = 256
 _SOCKET_BUFFER_BYTES = 1 << 20
 _NOT_NOW = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ECONNREFUSED, errno.EINTR)
@@ -39,6 +40,16 @@ def parse_address(text: str) -> Address:
     if not bracketed and (":" in host or "[" in host):
         raise ConfigError(f"`{text}` is ambiguous: write HOST:PORT, or [IPV6]:PORT")
     return Address(host[1:-1] if bracketed else host, int(port))
+
+
+def parse_udp_url(url: str) -> Address:
+    """Read `udp://HOST:PORT`, where to send. Raises UsageError, ConfigError."""
+    if not url.startswith(SCHEME):
+        raise UsageError(f"cannot send to {url!r}: write {SCHEME}HOST:PORT")
+    address = parse_address(url.removeprefix(SCHEME))
+    if not address.host or not address.port:
+        raise UsageError(f"cannot send to {url!r}: it needs a host and a port, {SCHEME}HOST:PORT")
+    return address
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
-"""Where results go: looked at before any work, so that nothing is done for a place that cannot take it."""
+"""What is read, and where results go: looked at before any work, so that nothing is done in vain."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from common.errors import SinkError, UsageError
+from common.errors import SinkError, SourceError, UsageError
 
 
 def made_folder(path: Path) -> Path:
@@ -19,6 +19,14 @@ def made_folder(path: Path) -> Path:
     if not os.access(path, os.W_OK | os.X_OK):
         raise SinkError(f"{path}: nothing can be written there; choose another folder")
     return path
+
+
+def check_there(path: Path) -> None:
+    """SourceError for a file that is not there. It is not opened: what a pipe holds can be read only once."""
+    try:
+        path.stat()
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}") from error
 
 
 def refuse_overwriting(source: Path, out: Path) -> None:

@@ -44,12 +44,12 @@ def receive(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Receive one stream over UDP and record it. Example: python -m receiver --listen 0.0.0.0:5004 --steps 0"""
-    from benchmarks.udp_ends import receive_udp
-
     effective = settings(
         config, set_, receiver__steps=steps, receiver__decoder=decoder, receiver__budget_ms=budget_ms,
         receiver__threads=threads, receiver__device=device,
     )  # fmt: skip
+    from benchmarks.udp_ends import receive_udp
+
     receive_udp(listen, out, effective, seconds, idle_s, digests)
 
 

@@ -44,11 +44,14 @@ def send(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Send a source over UDP. Example: python -m sender talk.mp4 --to udp://127.0.0.1:5004 --bitrate 24k"""
-    from benchmarks.udp_ends import send_udp
+    from sender.sources import check_source
 
     effective = settings(
         config, set_, stream__bitrate_bps=bitrate, stream__size=size, stream__seed=seed, sender__threads=threads
     )  # fmt: skip
+    check_source(source)
+    from benchmarks.udp_ends import send_udp
+
     send_udp(source, to, effective, seconds, fast=not realtime, digests=digests)
 
 

@@ -1,4 +1,4 @@
-"""`semcast send`, `semcast receive` and `semcast signal`."""
+"""`semcast send`, `semcast receive` and `semcast signal`: options are looked at before libraries are loaded."""
 
 from __future__ import annotations
 
@@ -129,8 +129,9 @@ def send(
     The bit rate is the highest, unless a receiver asks for another on its page (6 kbit/s to 2 Mbit/s); where the
     link carries less, less is sent.
     """
-    from benchmarks.live.send import send_live
+    from benchmarks.live.addresses import parse_target
     from channel.udp import parse_address
+    from sender.sources import check_source
 
     effective = settings(
         config,
@@ -140,7 +141,11 @@ def send(
         stream__seed=seed,
         sender__threads=threads,
     )
-    send_live(source, to, effective, seconds, loop, None if metrics is None else parse_address(metrics))
+    target, where = parse_target(to), None if metrics is None else parse_address(metrics)
+    check_source(source)
+    from benchmarks.live.send import send_live
+
+    send_live(source, target, effective, seconds, loop, where)
 
 
 @reported
@@ -188,11 +193,11 @@ def receive(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Receive live and show it on a page. Example: semcast receive --listen 0.0.0.0:8080"""
-    # Before PyTorch is loaded: threads that spin while they wait take the time of the packets' and the page's.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from benchmarks.live.receive import Listening, receive_live
+    from benchmarks.live.addresses import Listening
     from channel.signalling.urls import parse_room_url
+    from channel.spec import parse_channel
     from channel.udp import parse_address
+    from receiver.outputs import check_output
 
     effective = settings(
         config, set_, channel__spec=channel, receiver__decoder=decoder, receiver__steps=steps,
@@ -204,4 +209,11 @@ def receive(
         None if udp is None else parse_address(udp),
     )
     where = None if metrics is None else parse_address(metrics)
+    parse_channel(effective.channel.spec)
+    if output is not None:
+        check_output(output)
+    # Before PyTorch is loaded: threads that spin while they wait take the time of the packets' and the page's.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from benchmarks.live.receive import receive_live
+
     receive_live(listening, out, effective, seconds, idle_s, output, where)

@@ -8,48 +8,30 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from benchmarks.live.addresses import Listening
 from benchmarks.live.console import MEASURE_S, Meeting, event_line, plain, say, served, until_interrupted
 from benchmarks.live.getstats import get_receiver_stats
 from benchmarks.live.links import UdpLink
 from benchmarks.live.metrics import ReceiverMetrics
 from benchmarks.live.receiving import LiveReceiver
 from benchmarks.live.streams import Studio
-from benchmarks.udp_ends import SCHEME, peak_memory_mib
-from channel.signalling.urls import RoomUrl, parse_room_url
-from channel.udp import Address
+from benchmarks.udp_ends import peak_memory_mib
+from channel.signalling.urls import parse_room_url
+from channel.udp import SCHEME, Address
 from channel.webrtc.link import PeerLink, PeerState
 from channel.webrtc.transport import WebRtcTransport
 from common.clock import SystemClock, UnixClock
 from common.config import Config
-from common.errors import ChannelError, UsageError
+from common.errors import ChannelError
 from common.files import made_folder
 from common.logs import stderr_log
 from common.memory import FreedMemory
-from receiver.outputs import check_output
 from receiver.web.server import Owner, PageServer
-
-
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """Where a receiver is found.
-
-    page : address of the page; room : a room elsewhere, None for signalling of its own beside the page
-    udp : address to take plain UDP on instead of WebRTC
-    Raises UsageError for both.
-    """
-
-    page: Address
-    room: RoomUrl | None = None
-    udp: Address | None = None
-
-    def __post_init__(self) -> None:
-        if self.room is not None and self.udp is not None:
-            raise UsageError("--udp and --from are two ways to get the same stream: choose one")
 
 
 def receive_live(
@@ -68,8 +50,6 @@ def receive_live(
     output : where pictures go besides, as for `open_output`; metrics : where Prometheus finds them
     """
     clock = SystemClock()
-    if output is not None:
-        check_output(output)
     if folder.exists():  # said now, not at the first recording, which makes the folder
         made_folder(folder)
     studio = Studio(config, clock, lambda text: receiver.warn(text))  # noqa: PLW0108 - it is another one below

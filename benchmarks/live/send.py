@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.files import open_input, open_sender
 from benchmarks.link import PROBE_FRAMES
+from benchmarks.live.addresses import Target, without_token
 from benchmarks.live.console import MEASURE_S, Meeting, event_line, plain, say, served, until_interrupted
 from benchmarks.live.figures import OutletFigures
 from benchmarks.live.getstats import get_sender_stats
@@ -23,15 +24,14 @@ from benchmarks.live.outlets import Outlet, Outlets
 from benchmarks.live.pacing import PacedFrames
 from benchmarks.live.sameness import Sameness, SourceWindow
 from benchmarks.live.sending import TICK_S, LiveSender
-from benchmarks.udp_ends import SCHEME, parse_target, peak_memory_mib
+from benchmarks.udp_ends import peak_memory_mib
 from channel.packetise import PacketiserConfig
-from channel.signalling.urls import RoomUrl, parse_room_url
 from channel.udp import Address
 from channel.webrtc.link import PeerLink, PeerState
 from channel.webrtc.transport import WebRtcTransport
 from common.clock import SystemClock, UnixClock
 from common.config import Config
-from common.errors import ChannelError, SourceError, UsageError
+from common.errors import ChannelError, SourceError
 from common.memory import FreedMemory
 from sender.budget import SenderBudget
 from sender.sources import VideoSource
@@ -120,19 +120,19 @@ def _figures(outlet: Outlet) -> OutletFigures:
 
 def send_live(
     source_name: str | None,
-    to: str,
+    target: Target,
     config: Config,
     seconds: float | None = None,
     loop: bool = False,
     metrics: Address | None = None,
 ) -> None:
-    """Send a source to `ws[s]://HOST:PORT/ROOM?token=...` or `udp://HOST:PORT`; the last line printed is JSON.
+    """Send a source live; the last line printed is JSON.
 
     source_name : as for `open_source`, None for the built-in clip
     loop : start a file again at its end
     metrics : where Prometheus finds them
     """
-    clock, target = SystemClock(), _target(to)
+    clock = SystemClock()
     with ExitStack() as stack:
         source = stack.enter_context(open_input(source_name, config, seconds, loop, live=True))
         frames = iter(source)
@@ -152,19 +152,10 @@ def send_live(
             desk.metrics = SenderMetrics(served(stack, metrics))
         with until_interrupted():
             _send_all(desk, paced, source, stack)
-        _print_sent(source, to, desk)
+        _print_sent(source, target, desk)
 
 
-def _target(to: str) -> Address | RoomUrl:
-    """Where to send. Raises UsageError."""
-    if not to:
-        raise UsageError("nowhere to send to: give --to what `semcast receive` printed")
-    return parse_target(to) if to.startswith(SCHEME) else parse_room_url(to)
-
-
-def _sending_desk(
-    stack: ExitStack, sender: LiveSender, target: Address | RoomUrl, config: Config
-) -> SendingDesk:
+def _sending_desk(stack: ExitStack, sender: LiveSender, target: Target, config: Config) -> SendingDesk:
     channel = config.channel
     packets = PacketiserConfig(hold_ms=channel.hold_ms, repair_ratio=channel.repair_ratio)
     limit_bps = config.stream.bitrate_bps
@@ -172,7 +163,7 @@ def _sending_desk(
         link = stack.enter_context(closing(UdpLink(Address("", 0), target)))
         sender.outlets.all.append(Outlet.to(link, packets, limit_bps))
         sender.wait = link.wait
-        say(f"sending to {SCHEME}{target}; Ctrl-C ends it")
+        say(f"sending to {without_token(target)}; Ctrl-C ends it")
         return SendingDesk(sender, limit_bps, packets)
     from benchmarks.live.room import Room
 
@@ -221,11 +212,11 @@ def _even_size(source: VideoSource) -> tuple[int, int]:
     return source.width + source.width % 2, source.height + source.height % 2
 
 
-def _print_sent(source: VideoSource, to: str, desk: SendingDesk) -> None:
+def _print_sent(source: VideoSource, target: Target, desk: SendingDesk) -> None:
     if source.frame_count == 0:
         raise SourceError(f"{source.name} holds no picture")
     document = {
-        "source": source.name, "to": to.partition("?")[0], "stream": asdict(desk.sender.figures()),
+        "source": source.name, "to": without_token(target), "stream": asdict(desk.sender.figures()),
         "counts": dict(desk.sender.counts), "left_out": _left_out(desk.sender), "receivers": desk.documents(),
         "getStats": get_sender_stats(UnixClock().now_s(), desk.figures(), desk.sender.figures()),
         "peak_memory_mib": peak_memory_mib(),

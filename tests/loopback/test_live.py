@@ -218,7 +218,7 @@ def test_a_sender_that_is_started_again_sends_another_stream(capsys: pytest.Capt
     streams = []
     for _ in range(2):
         with closing(UdpLink(ANYWHERE)) as inlet:
-            send_live(None, f"udp://{inlet.local}", CONFIG, seconds=0.2)
+            send_live(None, inlet.local, CONFIG, seconds=0.2)
             told = json.loads(capsys.readouterr().out.splitlines()[-1])
             assert told["stream"]["frames"] > 0 and told["receivers"][0]["sent_bytes"] > 500
             reassembler = Reassembler()

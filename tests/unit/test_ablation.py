@@ -23,7 +23,7 @@ from benchmarks.ablation_runs import (
     scenes_of,
 )
 from benchmarks.files import encode_file
-from benchmarks.plans import Clip
+from benchmarks.plans import Clip, find_clips
 from benchmarks.rd_clip import ClipFacts
 from benchmarks.rd_quality import Metrics, Quality
 from common.config import load_config
@@ -42,7 +42,7 @@ FACTS = ClipFacts(frames=6, fps=25.0, width=64, height=64, duration_s=0.24, samp
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[AblationReport, Path]:
     out = tmp_path_factory.mktemp("out")
-    return run_ablation([], out, None, SETTINGS, SECONDS, jobs=1, rows=SOME), out
+    return run_ablation(find_clips([]), out, None, SETTINGS, SECONDS, jobs=1, rows=SOME), out
 
 
 # --- rows
@@ -117,17 +117,30 @@ def test_a_document_and_a_page_are_left_and_what_is_done_is_not_done_again(
     assert AblationReport.model_validate_json((out / "ablation.json").read_text()) == found
     assert "no residual" in (out / "ablation.html").read_text()
     monkeypatch.setattr(sweep, "carry_out", lambda run, out: pytest.fail(f"{run.name} was done again"))
-    assert run_ablation([], out, None, SETTINGS, SECONDS, jobs=1, rows=SOME) == found
+    assert run_ablation(find_clips([]), out, None, SETTINGS, SECONDS, jobs=1, rows=SOME) == found
     assert AblationReport.model_validate_json(capsys.readouterr().out.splitlines()[-1]) == found
 
 
-def test_the_command_hands_over_what_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_hands_over_what_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[object, ...]] = []
     monkeypatch.setattr(ablation, "run_ablation", lambda *args: calls.append(args))
-    args = ["a.mp4", "--bitrate", "48k", "--jobs", "2", "--vmaf", "--seconds", "3", "--set", "guide.scale=2"]
+    clip = tmp_path / "a.mp4"
+    clip.touch()
+    args = [
+        str(clip),
+        "--bitrate",
+        "48k",
+        "--jobs",
+        "2",
+        "--vmaf",
+        "--seconds",
+        "3",
+        "--set",
+        "guide.scale=2",
+    ]
     assert CliRunner().invoke(cli.app, ["bench", "ablation", *args]).exit_code == 0
     overrides = ["guide.scale=2", "stream.bitrate_bps=48k", "stream.size=512x512"]
-    assert calls == [(["a.mp4"], Path("out/ablation"), None, overrides, 3.0, 2, True)]
+    assert calls == [(find_clips([str(clip)]), Path("out/ablation"), None, overrides, 3.0, 2, True)]
 
 
 def test_no_clip_is_said_before_any_work(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.plans import find_clips
 from benchmarks.report import Safety, Uncertainty
 from benchmarks.uncertainty import CONDITIONS, OUTAGE, OUTAGE_S, outage_of, run_uncertainty
 from benchmarks.uncertainty_report import (
@@ -18,7 +19,7 @@ from benchmarks.uncertainty_report import (
 )
 from channel.spec import parse_channel
 from common.config import load_config
-from common.errors import SourceError, UsageError
+from common.errors import SourceError
 
 CONFIG = load_config(
     None,
@@ -70,7 +71,7 @@ def test_requirements_are_of_all_clips_and_of_the_worst_outage() -> None:
 def test_the_command_measures_the_built_in_clip_and_its_document_reads_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = run_uncertainty([], tmp_path, CONFIG, seconds=0.8)
+    report = run_uncertainty(find_clips([]), tmp_path, CONFIG, seconds=0.8)
     told = capsys.readouterr()
     last = told.out.splitlines()[-1]
     written = UncertaintyReport.model_validate_json((tmp_path / "uncertainty.json").read_text())
@@ -94,7 +95,5 @@ def test_the_page_draws_every_outage(tmp_path: Path) -> None:
 
 
 def test_clips_that_cannot_be_measured_are_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no clip"):
-        run_uncertainty(["nowhere*.mp4"], tmp_path, CONFIG)
     with pytest.raises(SourceError, match="longer clip"):
-        run_uncertainty([], tmp_path, CONFIG, seconds=0.04)
+        run_uncertainty(find_clips([]), tmp_path, CONFIG, seconds=0.04)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from benchmarks import kept
 from benchmarks.files import encode_file
 from benchmarks.peers import X264
-from benchmarks.plans import Clip
+from benchmarks.plans import Clip, find_clips
 from benchmarks.rd import gather, run_rd, used_networks
 from benchmarks.rd_clip import Material
 from benchmarks.rd_model import RdReport
@@ -214,7 +214,9 @@ def finished(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """A whole run with one peer."""
     out = tmp_path_factory.mktemp("rd")
     text = 'size = "64x64"\nrates = ["20k", "40k"]\npeers = ["x264"]\nvmaf = false\nset = ["semantics.enabled=false"]'
-    return out, run_rd(load_plan(plan_file(out, text), [str(clip)]), Path(), out, 1, None, [])
+    return out, run_rd(
+        load_plan(plan_file(out, text), [str(clip)]), find_clips([str(clip)]), out, 1, None, []
+    )
 
 
 def test_the_command_leaves_documents_that_agree(finished: tuple[Path, RdReport]) -> None:
@@ -263,7 +265,7 @@ def test_the_last_line_is_the_document(
     finished: tuple[Path, RdReport], clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, report = finished
-    again = run_rd(load_plan(out / "plan.toml", [str(clip)]), Path(), out, 1, None, [])
+    again = run_rd(load_plan(out / "plan.toml", [str(clip)]), find_clips([str(clip)]), out, 1, None, [])
     assert RdReport.model_validate_json(capsys.readouterr().out.splitlines()[-1]) == again == report
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("sionna.phy", reason="needs the extra `radio`: pip install 'semcast[radio]'")
 
-from benchmarks.plans import Clip
+from benchmarks.plans import Clip, find_clips
 from benchmarks.rd_clip import ClipFacts, Material
 from benchmarks.rd_quality import Quality
 from benchmarks.snr import analog_of, our_config, run_snr, runs_of, stepped
@@ -218,7 +218,7 @@ def test_a_sweep_from_end_to_end_goes_on_where_it_stopped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def sweep() -> dict[str, Any]:
-        run_snr(SMALL, tmp_path, tmp_path / "out", 1, None, None, ())
+        run_snr(SMALL, find_clips([]), tmp_path / "out", 1, None, None, ())
         document: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
         return document
 

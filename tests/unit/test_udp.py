@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from channel.udp import Address, UdpTransport, parse_address
-from common.errors import ChannelError, ConfigError
+from channel.udp import Address, UdpTransport, parse_address, parse_udp_url
+from common.errors import ChannelError, ConfigError, UsageError
 from common.types import Datagram
 
 _HERE = Address("127.0.0.1", 0)
@@ -127,6 +127,22 @@ def test_addresses(text: str, address: Address) -> None:
 def test_bad_addresses(text: str) -> None:
     with pytest.raises(ConfigError, match="HOST:PORT"):
         parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [("udp://127.0.0.1:5004", Address("127.0.0.1", 5004)), ("udp://[::1]:9", Address("::1", 9))],
+)
+def test_urls(url: str, address: Address) -> None:
+    assert parse_udp_url(url) == address
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:5004", "tcp://127.0.0.1:5004", "udp://127.0.0.1", "udp://:5004", "udp://a:0"]
+)
+def test_bad_urls(url: str) -> None:
+    with pytest.raises(UsageError):
+        parse_udp_url(url)
 
 
 def _raw() -> socket.socket:
