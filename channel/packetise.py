@@ -14,8 +14,8 @@ pieces ride in datagrams that leave anyway, and travel alone only when nothing e
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +26,7 @@ from channel.history import SentHistory
 from channel.pacing import TokenBucket
 from channel.pieces import Account, Cutting, Piece, cut_unit
 from channel.traffic import Traffic
+from channel.waiting import PieceQueue
 from common.datagram import HEADER_BYTES, MAX_DATAGRAM_BYTES, MAX_UNIT_BYTES, SEQ_MODULUS, pack_datagram
 from common.queues import DropCounter, Drops
 from common.types import EncodedUnit, Feedback, UnitKind
@@ -104,50 +105,6 @@ class PacketiserStats:
     drops: Drops
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A piece in a queue, since when (or, for `later` and `resend`, from when on).
-
-    echo : number of the report that asked for it
-    """
-
-    since_s: float
-    piece: Piece
-    echo: int | None = None
-
-
-class _Queue:
-    """Pieces in order, bounded in bytes."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self.items: deque[_Waiting] = deque()
-        self.size_bytes = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.items)
-
-    def offer(self, pieces: Iterable[tuple[float, Piece]], echo: int | None = None) -> bool:
-        """Add all of `pieces` (time, piece), or none when they do not fit (False)."""
-        added = [_Waiting(since_s, piece, echo) for since_s, piece in pieces]
-        added_bytes = sum(entry.piece.wire_bytes for entry in added)
-        if self.size_bytes + added_bytes > self._max_bytes:
-            return False
-        self.items.extend(added)
-        self.size_bytes += added_bytes
-        return True
-
-    def pop(self) -> _Waiting:
-        entry = self.items.popleft()
-        self.size_bytes -= entry.piece.wire_bytes
-        return entry
-
-    def keep(self, wanted: Iterable[_Waiting]) -> None:
-        """Replace the contents by `wanted`."""
-        self.items = deque(wanted)
-        self.size_bytes = sum(entry.piece.wire_bytes for entry in self.items)
-
-
 class Packetiser:
     """The sending end of a packet channel. Pure: time comes in, bytes come out."""
 
@@ -158,7 +115,7 @@ class Packetiser:
             config.rate_bps * config.retransmit_share, config.retransmit_burst_ms / 1000, MAX_DATAGRAM_BYTES
         )
         self._urgent, self._later, self._residual, self._anchor, self._resend = (
-            _Queue(config.max_queue_bytes) for _ in range(5)
+            PieceQueue(config.max_queue_bytes) for _ in range(5)
         )
         self._history = SentHistory(config.retransmit_window_ms / 1000)
         self._flight = Flight(config.rate_bps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks.live.figures import OutletFigures, StreamFigures
-from channel.webrtc.link import LinkStats, PathStats, PeerState
+from channel.webrtc.stats import LinkStats, PathStats, PeerState
 from receiver.reassembly import Reassembler, ReassemblyStats
 from receiver.web.messages import PageStats
 

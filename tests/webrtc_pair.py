@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 import aioice.ice
 import pytest
 
-from channel.webrtc.link import PeerEvent, PeerLink, PeerState
+from channel.webrtc.link import PeerLink
 from channel.webrtc.settings import WebRtcConfig
 from channel.webrtc.signaller import Message
+from channel.webrtc.stats import PeerEvent, PeerState
 from channel.webrtc.transport import WebRtcTransport
 from common.clock import SystemClock
 from common.errors import ChannelError

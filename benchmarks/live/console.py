@@ -11,7 +11,8 @@ from rich.console import Console
 
 from benchmarks.live.metrics import new_registry, serve_metrics
 from channel.udp import Address
-from channel.webrtc.link import PeerEvent, PeerLink, PeerState
+from channel.webrtc.link import PeerLink
+from channel.webrtc.stats import PeerEvent, PeerState
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from channel.webrtc.link import LinkStats
+    from channel.webrtc.stats import LinkStats
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.live.figures import OutletFigures, StreamFigures
-from channel.webrtc.link import LinkStats, PeerState
+from channel.webrtc.stats import LinkStats, PeerState
 from receiver.web.messages import PageStats
 
 Report = dict[str, dict[str, Any]]

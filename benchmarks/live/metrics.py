@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
-    from channel.webrtc.link import LinkStats
+    from channel.webrtc.stats import LinkStats
     from receiver.reassembly import ReassemblyStats
 
 MOST_FAR_ENDS = 64

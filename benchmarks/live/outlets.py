@@ -17,7 +17,7 @@ from typing import Protocol
 from benchmarks.live.figures import OutletFigures
 from channel.bandwidth import BandwidthEstimator, BandwidthSettings
 from channel.packetise import Packetiser, PacketiserConfig
-from channel.webrtc.link import LinkStats
+from channel.webrtc.stats import LinkStats
 from common.datagram import parse_feedback
 from common.errors import BitstreamError
 from common.types import Datagram, EncodedUnit, Feedback, UnitKind

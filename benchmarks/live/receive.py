@@ -23,7 +23,8 @@ from benchmarks.live.streams import Studio
 from benchmarks.udp_ends import peak_memory_mib
 from channel.signalling.urls import parse_room_url
 from channel.udp import SCHEME, Address
-from channel.webrtc.link import PeerLink, PeerState
+from channel.webrtc.link import PeerLink
+from channel.webrtc.stats import PeerState
 from channel.webrtc.transport import WebRtcTransport
 from common.clock import SystemClock, UnixClock
 from common.config import Config

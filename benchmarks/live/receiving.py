@@ -21,7 +21,8 @@ from benchmarks.live.sameness import Sameness
 from benchmarks.live.sending import LEAST_BPS, MOST_BPS
 from benchmarks.live.streams import Stream, Studio
 from channel.spec import parse_channel
-from channel.webrtc.link import PeerLink, PeerState
+from channel.webrtc.link import PeerLink
+from channel.webrtc.stats import PeerState
 from common.clock import Clock
 from common.config import Config, ReceiverSettings
 from common.datagram import pack_feedback

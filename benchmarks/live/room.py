@@ -10,7 +10,8 @@ import secrets
 
 import structlog
 
-from channel.signalling.client import FarEnd, RoomClient
+from channel.signalling.client import RoomClient
+from channel.signalling.far_end import FarEnd
 from channel.signalling.limits import Limits
 from channel.signalling.messages import Welcome
 from channel.signalling.server import SignallingServer

@@ -27,7 +27,8 @@ from benchmarks.live.sending import TICK_S, LiveSender
 from benchmarks.udp_ends import peak_memory_mib
 from channel.packetise import PacketiserConfig
 from channel.udp import Address
-from channel.webrtc.link import PeerLink, PeerState
+from channel.webrtc.link import PeerLink
+from channel.webrtc.stats import PeerState
 from channel.webrtc.transport import WebRtcTransport
 from common.clock import SystemClock, UnixClock
 from common.config import Config

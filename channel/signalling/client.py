@@ -18,15 +18,15 @@ import json
 import os
 import random
 import ssl
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import aiohttp
 from aiohttp import WSMsgType
 
+from channel.signalling.far_end import FarEnd, Inbox
 from channel.signalling.messages import (
     Heard,
     Joined,
@@ -48,12 +48,9 @@ CONNECT_S = 10.0
 HEARTBEAT_S = 20.0
 STEADY_S = 10.0
 """A connection that held for so long was a good one: the next wait is a short one again."""
-INBOX_MESSAGES = 256
 FAR_ENDS = 256
-_ANEW = "the other end was started anew"
 """Remembered at most; the ones that left are forgotten first."""
 
-T = TypeVar("T")
 _Socket = aiohttp.ClientWebSocketResponse[Literal[True]]
 
 
@@ -71,64 +68,6 @@ class Backoff:
         """Before attempt 0, 1, ...: between (1 - jitter) of the whole wait and the whole."""
         whole_s = min(self.longest_s, self.first_s * self.factor ** min(attempt, 64))
         return whole_s * (1.0 - self.jitter * rng.random())
-
-
-class Inbox(Generic[T]):
-    """Bounded hand-over within one event loop; after `close` waiting for more raises its error."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._items: deque[T] = deque()
-        self._changed = asyncio.Event()
-        self._error: SemcastError | None = None
-
-    def put(self, item: T) -> bool:
-        """False when there is no room, or nobody listens any more."""
-        if self._error is not None or len(self._items) >= self._capacity:
-            return False
-        self._items.append(item)
-        self._changed.set()
-        return True
-
-    async def get(self) -> T:
-        while not self._items:
-            if self._error is not None:
-                raise self._error
-            self._changed.clear()
-            await self._changed.wait()
-        return self._items.popleft()
-
-    def close(self, error: SemcastError) -> None:
-        self._error = self._error or error
-        self._changed.set()
-
-
-class FarEnd:
-    """One other end in the room.
-
-    present : whether the server sees it now; it may come back
-    replaced : another session of the same name is there instead, which must not get what is meant for this one
-    """
-
-    def __init__(self, card: Somebody, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
-        self.id = card.id
-        self.session = card.session
-        self.present, self.replaced = True, False
-        self.inbox: Inbox[dict[str, Any]] = Inbox(INBOX_MESSAGES)
-        self._send = send
-
-    async def send(self, message: Mapping[str, Any]) -> None:
-        """Send an offer, answer, candidate, renew or bye once there is a connection; one that breaks may lose it.
-
-        Raises UsageError for anything else, ChannelError when it is too large or the server cannot be had any more.
-        """
-        if self.replaced:
-            raise ChannelError(_ANEW)
-        await self._send({**message, "to": self.id})
-
-    async def receive(self) -> dict[str, Any]:
-        """The next message; raises ChannelError when none can come any more."""
-        return await self.inbox.get()
 
 
 class RoomClient:
@@ -379,8 +318,7 @@ class RoomClient:
             self._far_ends[card.id] = known
             return
         if known is not None:
-            known.replaced = True
-            known.inbox.close(ChannelError(_ANEW))
+            known.replace()
         self._far_ends[card.id] = far = FarEnd(card, self._transmit)
         if self._first is None or self._first is known:
             self._first = far

@@ -41,7 +41,8 @@ from aiortc.stats import (
     RTCStatsReport,
 )
 
-from channel.webrtc.link import RTP_CLOCK_HZ, PathStats, PeerLink
+from channel.webrtc.link import RTP_CLOCK_HZ, PeerLink
+from channel.webrtc.stats import PathStats
 from common.datagram import MAX_DATAGRAM_BYTES, is_feedback, parse_feedback
 from common.errors import BitstreamError, ChannelError
 

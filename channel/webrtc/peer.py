@@ -29,7 +29,7 @@ from aiortc import (
 )
 from aiortc.rtcconfiguration import RTCIceTransportPolicy
 
-from channel.webrtc.link import MAX_CONTROL_BYTES, PathStats, PeerLink, PeerState
+from channel.webrtc.link import MAX_CONTROL_BYTES, PeerLink
 from channel.webrtc.payload import (
     ReceivingStream,
     SendingStream,
@@ -39,6 +39,7 @@ from channel.webrtc.payload import (
 )
 from channel.webrtc.settings import WebRtcConfig
 from channel.webrtc.signaller import Message, Signal, Signaller, parse_signal
+from channel.webrtc.stats import PathStats, PeerState
 from common.errors import ChannelError
 
 CONTROL_LABEL = "semcast-control"

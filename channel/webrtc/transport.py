@@ -18,10 +18,11 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from channel.traffic import Traffic
-from channel.webrtc.link import LinkStats, PeerEvent, PeerLink, PeerState
+from channel.webrtc.link import PeerLink
 from channel.webrtc.loop import LoopThread
 from channel.webrtc.settings import IceServer, WebRtcConfig
 from channel.webrtc.signaller import Message, Signaller
+from channel.webrtc.stats import LinkStats, PeerEvent, PeerState
 from common.clock import Clock
 from common.errors import ChannelError
 from common.types import Datagram

@@ -23,7 +23,8 @@ from benchmarks.live.streams import Studio
 from channel.packetise import PacketiserConfig
 from channel.signalling.urls import parse_room_url
 from channel.udp import Address
-from channel.webrtc.link import PeerLink, PeerState
+from channel.webrtc.link import PeerLink
+from channel.webrtc.stats import PeerState
 from channel.webrtc.transport import WebRtcTransport
 from common.clock import SystemClock
 from common.config import load_config

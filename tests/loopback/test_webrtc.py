@@ -12,8 +12,8 @@ from aioice.ice import StunProtocol
 from aiortc.rtp import is_rtcp
 
 from channel.packetise import Packetiser, PacketiserConfig
-from channel.webrtc.link import PeerState
 from channel.webrtc.settings import WebRtcConfig
+from channel.webrtc.stats import PeerState
 from channel.webrtc.transport import WebRtcTransport
 from common.clock import SystemClock
 from common.datagram import pack_feedback, parse_feedback

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.scenes import BLACK, Flash, Join, Reel, Shot, Take, Whip
+from benchmarks.effects import Flash, Whip
+from benchmarks.scenes import BLACK, Join, Reel, Shot, Take
 from common.colour import resize
 from common.types import Picture, Plane
 from sender.clip import BuiltinClip

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 from benchmarks.live.getstats import Report, get_receiver_stats, get_sender_stats
-from channel.webrtc.link import PathStats, PeerState
+from channel.webrtc.stats import PathStats, PeerState
 from tests.live_figures import LINK, PAGE, STREAM, outlet
 
 UNIX_S = 1_800_000_000.25

@@ -12,7 +12,8 @@ from benchmarks.live import receive as receive_module
 from benchmarks.live import streams
 from benchmarks.live.receiving import MOST_REPORT_S, REPORT_BITS, REPORT_S, REPORT_SHARE, report_interval_s
 from benchmarks.live.sameness import Sameness, SourceWindow, boot_id
-from channel.webrtc.link import PeerEvent, PeerLink, PeerState
+from channel.webrtc.link import PeerLink
+from channel.webrtc.stats import PeerEvent, PeerState
 from common.datagram import WholeUnit, pack_datagram
 from common.errors import ChannelError
 from common.types import Datagram, UnitKind

@@ -12,7 +12,8 @@ from benchmarks.live.outlets import Outlets
 from benchmarks.live.send import SendingDesk
 from benchmarks.live.sending import DRAIN_S, KEY_EVERY_S, LEAST_BPS, MOST_BPS, LiveSender
 from channel.packetise import PacketiserConfig
-from channel.webrtc.link import PeerEvent, PeerLink, PeerState
+from channel.webrtc.link import PeerLink
+from channel.webrtc.stats import PeerEvent, PeerState
 from common.clock import VirtualClock
 from common.errors import ChannelError
 from common.types import Frame

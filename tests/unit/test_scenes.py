@@ -5,19 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.effects import Flash, Whip, Zoom
 from benchmarks.scenes import (
     BLACK,
     KNOWN_EVENTS,
     NEW_SCENE,
     SAME_SCENE,
     Event,
-    Flash,
     Join,
     Reel,
     Shot,
     Take,
-    Whip,
-    Zoom,
     draw_reels,
     shots_of,
 )

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channel.signalling.client import Backoff, Inbox, RoomClient
+from channel.signalling.client import Backoff, RoomClient
+from channel.signalling.far_end import Inbox
 from channel.signalling.limits import Limits
 from channel.signalling.refusals import Reason, RefusedError
 from channel.signalling.urls import parse_room_url

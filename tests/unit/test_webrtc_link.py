@@ -9,8 +9,9 @@ from functools import partial
 
 import pytest
 
-from channel.webrtc.link import MAX_CONTROL_BYTES, PathStats, PeerEvent, PeerLink, PeerState
+from channel.webrtc.link import MAX_CONTROL_BYTES, PeerLink
 from channel.webrtc.loop import LoopThread
+from channel.webrtc.stats import PathStats, PeerEvent, PeerState
 from common.clock import VirtualClock
 from common.errors import ChannelError
 from common.types import Datagram
