@@ -203,7 +203,7 @@ def bench_faults(
     ] = None,
 ) -> None:
     """Kills, cuts, full disks, wrong versions: what comes of them. Example: semcast bench faults --only 'cut of 2 s'"""
-    from benchmarks.live.faults import run_faults
+    from benchmarks.live.faults_run import run_faults
 
     run_faults(clip, out, only, everything, docs)
 

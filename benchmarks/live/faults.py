@@ -1,48 +1,22 @@
-"""`semcast bench faults`: what goes wrong in the field, done to real programs, and what comes of it.
+"""What goes wrong in the field, and how it is done to real programs (faults_run.py): each fault is a function here.
 
-    a link that stands, watched and recorded (rig.py) -> the fault -> what is said, when it is back, what is recorded
-
-The programs run on two hosts (network namespaces), which takes root on Linux. What nothing outside can do to a program is
-built into it when it starts (faulty.py); which of them, the table says. Each fault is a function here.
+What nothing outside can do to a program is built into it when it starts (faulty.py); which of them, the table says.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
-from rich.console import Console
+from benchmarks.live.rig import LINK, Rig, pause
+from common.errors import ChannelError, UsageError
 
-from benchmarks.live.faults_page import (
-    FaultRow,
-    Kept,
-    fault_table,
-    kept_in,
-    merged,
-    rows_as_text,
-    rows_of,
-    write_document,
-)
-from benchmarks.live.hosts import two_hosts
-from benchmarks.live.rig import LINK, Rig, pause, rig
-from benchmarks.tables import rich_table
-from common.clock import SystemClock
-from common.errors import ChannelError, SemcastError, UsageError
-from common.files import made_folder
-from common.weights import ASSETS
-
-BEFORE_S, AFTER_S = 4.0, 4.0
-"""Recorded before the fault and after the picture is back."""
+AFTER_S = 4.0
+"""Recorded after the picture is back."""
 LONG_AFTER_S = 20.0
 """The same where ends still have to find out that a connection is gone for good."""
 PATIENCE_S = 60.0
@@ -52,12 +26,13 @@ DISK = "192k"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that goes wrong.
+    """Something that goes wrong while a link stands.
 
     act : does it; returns when it was over, from which on the recovery counts
     meaning : what is done, for the table
     most_s : recovery within this is good; None where nothing has to recover
     built_in : by end, of `benchmarks.live.faulty`; receiver_options : of `semcast receive`
+    weights : of its decoder, written to a folder; None are those that the project ships
     disk : size of the disk that is recorded to, empty for that of the machine
     recovered : what counts as recovery besides a new picture: the level that paints it
     after_s : watched after the picture is back; long : only with --all
@@ -69,10 +44,20 @@ class Fault:
     most_s: float | None = 2.0
     built_in: Mapping[str, str] = field(default_factory=dict)
     receiver_options: tuple[str, ...] = ("--steps", "0")
+    weights: Callable[[Path], Path] | None = None
     disk: str = ""
     recovered: str = ""
     after_s: float = AFTER_S
     long: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something that a receiver must not even start with. weights : writes them to a folder"""
+
+    name: str
+    meaning: str
+    weights: Callable[[Path], Path]
 
 
 # --- faults -------------------------------------------------------------------------------------------------------
@@ -188,8 +173,8 @@ def change_release(rig: Rig) -> float:
     return over_s
 
 
-def other_weights(rig: Rig) -> float:
-    """Nothing more: the receiver runs with them from the beginning."""
+def nothing_more(rig: Rig) -> float:
+    """What is wrong is so from the beginning."""
     return rig.now_s()
 
 
@@ -201,7 +186,41 @@ def _suspend(rig: Rig, pid: int) -> float:
     return over_s
 
 
-FAULTS = (
+# --- weights ------------------------------------------------------------------------------------------------------
+
+
+def changed_weights(folder: Path) -> Path:
+    """The shipped decoder with some of its numbers changed a little: of the same family, with another hash."""
+    path = folder / "other.safetensors"
+    data = bytearray(_shipped("tiny").read_bytes())
+    for at in range(len(data) // 2, len(data), 4096):
+        data[at // 4 * 4] ^= 1  # the last bit of a mantissa
+    path.write_bytes(data)
+    return path
+
+
+def foreign_weights(folder: Path) -> Path:
+    """Those of another network."""
+    return shutil.copy(_shipped("labels"), folder / "other.safetensors")
+
+
+def damaged_weights(folder: Path) -> Path:
+    """Only the beginning of a file."""
+    path = folder / "damaged.safetensors"
+    path.write_bytes(_shipped("tiny").read_bytes()[:10_000])
+    return path
+
+
+def _shipped(name: str) -> Path:
+    from common.weights import ASSETS
+
+    return ASSETS / f"{name}.safetensors"
+
+
+# --- all of them --------------------------------------------------------------------------------------------------
+
+
+FAULTS: tuple[Fault | Refusal, ...] = (
     Fault("kill -9 of the sender", "started again after 1 s", kill_sender, 12.0, after_s=LONG_AFTER_S),
     Fault("kill -9 of the receiver", "started again after 1 s, page opened again", kill_receiver, 12.0,
         after_s=LONG_AFTER_S,
@@ -222,191 +241,27 @@ FAULTS = (
     Fault(
         "wrong bytes, right CRC", "1 % of the datagrams, 5 s; built in", corrupt, built_in={"send": "corrupt"}
     ),
-    Fault("other weights at the receiver", "not those that the project ships", other_weights, None),
+    Fault(
+        "other weights at the receiver", "not those that the project ships", nothing_more, None,
+        weights=changed_weights,
+    ),
     Fault("version skew", "a sender of the next stream version, then of this one", change_release, 12.0),
     Fault(
         "GPU out of memory", "simulated, 5 s; built in", lose_memory, 15.0, {"receive": "memory"},
         ("--steps", "1"), recovered="bridge1",
     ),
     Fault("two senders in one room", "the second one comes later", second_sender),
+    Refusal("wrong weights", "weights of another network; it does not start", foreign_weights),
+    Refusal("wrong weights", "a damaged file; it does not start", damaged_weights),
 )  # fmt: skip
 
 
-# --- running ------------------------------------------------------------------------------------------------------
-
-
-def run_faults(clip: str | None, out: Path, only: Sequence[str], everything: bool, docs: Path | None) -> None:
-    """The faults of these names, or all of them; the last line printed is JSON.
-
-    out : rows that are there already are kept, those of faults that are done again replaced
-    everything : also the long ones; docs : file that the table is written to
-    Raises UsageError for a name that is none, ChannelError where there cannot be two hosts.
-    """
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    made_folder(out)
-    result, faults = out / "faults.json", chosen(only, everything)
-    rows = rows_of(result.read_text(encoding="utf-8")) if result.exists() else []
-    for number, fault in enumerate(faults, 1):
-        console.print(f"{number}/{len(faults)} {fault.name} ...", markup=False)
-        rows = merged(rows, run_fault(fault, clip))
-        result.write_text(rows_as_text(rows), encoding="utf-8")
-    for row in refused_weights() if not only else ():
-        rows = merged(rows, row)
-    result.write_text(rows_as_text(rows), encoding="utf-8")
-    console.print(rich_table(fault_table(rows)))
-    if docs is not None:
-        write_document(rows, docs)
-    failed = [row.fault for row in rows if row.verdict != "good"]
-    print(json.dumps({"result": str(result), "faults": len(rows), "failed": failed}))
-    if failed:
-        raise ChannelError(f"not all is well after: {', '.join(failed)}")
-
-
-def chosen(only: Sequence[str], everything: bool) -> list[Fault]:
+def chosen(only: Sequence[str], everything: bool) -> list[Fault | Refusal]:
     """The faults of these names, all but the long ones without any. Raises UsageError."""
-    known = {fault.name: fault for fault in FAULTS}
+    known = list(dict.fromkeys(fault.name for fault in FAULTS))
     unknown = [name for name in only if name not in known]
     if unknown:
         raise UsageError(f"there is no fault {unknown[0]!r}: there are {'; '.join(known)}")
-    return [known[name] for name in only] or [fault for fault in FAULTS if everything or not fault.long]
-
-
-def run_fault(fault: Fault, clip: str | None) -> FaultRow:
-    """Do it to a link of its own."""
-    with two_hosts(LINK) as hosts, tempfile.TemporaryDirectory() as folder:
-        options = [*fault.receiver_options]
-        if fault.act is other_weights:
-            options = ["--steps", "1", "--decoder", str(changed_weights(Path(folder)))]
-        with (
-            disk(Path(folder) / "recordings", fault.disk) as recordings,
-            rig(hosts, clip, recordings, receiver_options=options, faults=dict(fault.built_in)) as made,
-        ):
-            try:
-                return _done(fault, made)
-            except SemcastError as error:
-                return FaultRow(fault.name, fault.meaning, (str(error),), Kept(), None, None, "failed")
-
-
-def _done(fault: Fault, rig: Rig) -> FaultRow:
-    if rig.picture() is None:
-        raise ChannelError("no picture before the fault")
-    rig.record(True)
-    pause(BEFORE_S)
-    began_s, told = rig.now_s(), _told(rig)
-    over_s = fault.act(rig)
-    back = rig.wait_for(
-        lambda event: event.fresh and event.what["level"].startswith(fault.recovered), over_s, PATIENCE_S
-    )
-    pause(fault.after_s)
-    _stop_recording(rig)
-    seen = [line for line in _told(rig) if line not in told] + _on_page(rig, began_s)
-    traces = [line for line in seen if line.startswith("Traceback")]
-    steady = _steady(rig)
-    rig.end()
-    recovered_s = None if back is None else round(back.at_s - over_s, 2)
-    longest_s = _longest_gap_s(rig, began_s)
-    kept = kept_in(rig.recordings)
-    in_time = recovered_s is not None and (fault.most_s is None or recovered_s <= fault.most_s)
-    good = steady and in_time and not traces and kept.readable
-    verdict: Literal["good", "failed"] = "good" if good else "failed"
-    return FaultRow(
-        fault.name, fault.meaning, tuple(dict.fromkeys(seen)), kept, recovered_s, longest_s, verdict
-    )
-
-
-def _stop_recording(rig: Rig) -> None:
-    """Where it still runs: an end that was started anew, and a disk that was full, have none."""
-    setups = [event for event in rig.events() if event.kind == "setup"]
-    if setups and setups[-1].what["recording"]:
-        rig.record(False)
-
-
-def _told(rig: Rig) -> list[str]:
-    """What people at the terminals of both ends have read."""
-    lines = [f"{end}: {line}" for end in ("sender", "receiver") for line in rig.lines(end) if _is_news(line)]
-    return [line.replace(f"{rig.recordings}/", "") for line in lines]
-
-
-def _is_news(line: str) -> bool:
-    """Not what is always said at the start."""
-    usual = line.startswith(("open http", "in room ", "metrics at"))
-    # Python's own, when it cleans up after a program that was killed.
-    return bool(line.strip()) and not usual and "resource_tracker" not in line
-
-
-def _on_page(rig: Rig, after_s: float) -> list[str]:
-    """How the page's link stood, in order, and what it was told."""
-    events = rig.events(after_s)
-    links = [event.what["link"] for event in events if event.kind == "stats"]
-    steps = [link for link, before in zip(links, [None, *links], strict=False) if link != before]
-    notices = [event.what["text"] for event in events if event.kind == "notice"]
-    return [
-        f"page: {', '.join(steps)}",
-        *(f"page: {text}".replace(f"{rig.recordings}/", "") for text in notices),
-    ]
-
-
-def _steady(rig: Rig) -> bool:
-    """Whether it has stayed recovered: the page's last word is that the link stands."""
-    states = [event.what["link"] for event in rig.events() if event.kind == "stats"]
-    return bool(states) and states[-1] == "connected"
-
-
-def _longest_gap_s(rig: Rig, after_s: float) -> float | None:
-    """Between two new pictures."""
-    at_s = [after_s, *(event.at_s for event in rig.events(after_s) if event.fresh)]
-    gaps_s = [b - a for a, b in pairwise(at_s)]
-    return round(max(gaps_s), 2) if gaps_s else None
-
-
-@contextmanager
-def disk(folder: Path, size: str) -> Iterator[Path]:
-    """A folder; of a size, on a disk of its own."""
-    folder.mkdir()
-    if not size:
-        yield folder
-        return
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "semcast", str(folder)], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-# --- weights ------------------------------------------------------------------------------------------------------
-
-
-def changed_weights(folder: Path) -> Path:
-    """The shipped decoder with some of its numbers changed a little: of the same family, with another hash."""
-    path = folder / "other.safetensors"
-    data = bytearray((ASSETS / "tiny.safetensors").read_bytes())
-    for at in range(len(data) // 2, len(data), 4096):
-        data[at // 4 * 4] ^= 1  # the last bit of a mantissa
-    path.write_bytes(data)
-    return path
-
-
-def refused_weights() -> list[FaultRow]:
-    """Weights that no receiver can start with: those of another network, and a file that is damaged."""
-    from benchmarks.live.trials import run_python
-
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        damaged, clock = Path(folder) / "damaged.safetensors", SystemClock()
-        damaged.write_bytes((ASSETS / "tiny.safetensors").read_bytes()[:10_000])
-        other = Path(folder) / "other.safetensors"
-        shutil.copy(ASSETS / "labels.safetensors", other)
-        for meaning, path in (("weights of another network", other), ("a damaged file", damaged)):
-            began_s = clock.now_s()
-            command = ["receive", "--listen", "127.0.0.1:0", "--decoder", str(path), "--steps", "1"]
-            program = run_python(None, "b", ["cli", *command])
-            status = program.ended(PATIENCE_S)
-            program.end()
-            said = [line.replace(f"{folder}/", "") for line in program.lines["err"] if _is_news(line)]
-            seen = tuple(f"receiver: {line}" for line in said)
-            good = status == 1 and not any("Traceback" in line for line in said) and bool(said)
-            took_s = round(clock.now_s() - began_s, 2)
-            verdict: Literal["good", "failed"] = "good" if good else "failed"
-            what = f"{meaning}; it does not start"
-            rows.append(FaultRow("wrong weights", what, seen, Kept(), None, took_s, verdict))
-    return rows
+    if only:
+        return [fault for name in only for fault in FAULTS if fault.name == name]
+    return [fault for fault in FAULTS if everything or isinstance(fault, Refusal) or not fault.long]

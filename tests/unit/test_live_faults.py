@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from benchmarks.live import faulty
-from benchmarks.live.faults import FAULTS, Fault, Rig, chosen, kill_sender
+from benchmarks.live.faults import FAULTS, Fault, Refusal, chosen, kill_sender
 from benchmarks.live.faults_page import (
     FaultRow,
     Kept,
@@ -24,27 +24,46 @@ from benchmarks.live.faults_page import (
     rows_of,
     write_document,
 )
-from benchmarks.live.rig import Event
+from benchmarks.live.rig import Event, Rig
 from benchmarks.live.viewer import link_of
 from channel import packetise
 from common.clock import UnixClock
 from common.container import SgvWriter
 from common.datagram import WholeUnit, pack_datagram, parse_datagram
-from common.errors import UsageError
+from common.errors import UsageError, WeightsError
 from common.types import EncodedUnit, UnitKind
+from common.weights import load_weights
+from receiver.decoder.model import FAMILY
 
 ROW = FaultRow("cut", "2 s", ("page: connected, silent", "receiver: a | b"), Kept(9, 8, 2), 0.5, 2.5, "good")
 
 
 def test_faults_are_chosen_by_name_and_the_long_one_only_when_asked_for() -> None:
-    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+    assert len({(fault.name, fault.meaning) for fault in FAULTS}) == len(FAULTS)
     assert "cut of 60 s" not in {fault.name for fault in chosen((), False)}
     assert chosen((), True) == list(FAULTS)
     assert [fault.name for fault in chosen(["cut of 60 s"], False)] == ["cut of 60 s"]
     with pytest.raises(UsageError, match="there is no fault 'flood': there are kill -9"):
         chosen(["flood"], False)
-    assert all(set(fault.built_in.values()) <= set(faulty.FAULTS) for fault in FAULTS)
+    assert [fault.meaning for fault in chosen(["wrong weights", "disorder"], False)] == [
+        "weights of another network; it does not start", "a damaged file; it does not start",
+        "30 % of the packets held back, 30 % twice, 5 s",
+    ]  # fmt: skip
+    assert "wrong weights" in {fault.name for fault in chosen((), False)}
+    links = [fault for fault in FAULTS if isinstance(fault, Fault)]
+    assert all(set(fault.built_in.values()) <= set(faulty.FAULTS) for fault in links)
     assert Fault("a", "b", kill_sender).after_s < 10
+
+
+def test_weights_that_a_receiver_refuses_are_written(tmp_path: Path) -> None:
+    for fault in FAULTS:
+        if isinstance(fault, Refusal):
+            with pytest.raises(WeightsError):
+                load_weights(str(fault.weights(tmp_path)), FAMILY)
+    (other,) = [fault for fault in FAULTS if isinstance(fault, Fault) and fault.weights is not None]
+    assert other.weights is not None
+    loaded, shipped = load_weights(str(other.weights(tmp_path)), FAMILY), load_weights("tiny", FAMILY)
+    assert loaded.sha256 != shipped.sha256 and loaded.config == shipped.config
 
 
 def test_rows_are_kept_and_replaced() -> None:

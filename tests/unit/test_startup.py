@@ -31,6 +31,7 @@ MISTAKES = {
     "bench recovery none.mp4": (2, "no clip is called"),
     "bench uncertainty --size 3": (2, "is not understood"),
     "bench ablation none.mp4": (2, "no clip is called"),
+    "bench faults --only nonsense": (2, "there is no fault"),
     "bench cuts --size 3": (2, "is not understood"),
     "gate --only nonsense": (2, "is not one of"),
 }
