@@ -83,8 +83,15 @@ async def offer_sending(signaller: Signaller, link: PeerLink, config: WebRtcConf
             failures = 0 if connection.was_connected else failures + 1
             attempts = config.max_renewals if connection.was_connected else attempts
             if failures >= attempts or mailbox.lost:
-                raise ChannelError(f"no connection to {link.name} after {failures} attempts: {ending.reason}")
+                raise ChannelError(_given_up(link.name, failures, ending.reason))
             link.report(PeerState.LOST, ending.reason)
+
+
+def _given_up(name: str, failures: int, reason: str) -> str:
+    """failures : attempts in vain since a connection stood last"""
+    if failures == 0:
+        return f"the connection to {name} is lost, and nothing is left to agree on a new one with: {reason}"
+    return f"no connection to {name} after {failures} attempt{'s' * (failures > 1)}: {reason}"
 
 
 async def answer_receiving(signaller: Signaller, link: PeerLink, config: WebRtcConfig) -> None:

@@ -232,15 +232,21 @@ def test_closing_leaves_nothing_behind() -> None:
     assert set(threading.enumerate()) == before
 
 
-def test_a_connection_that_falls_silent_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    silent: list[bool] = [False]
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """While its one entry is set nothing crosses."""
+    state: list[bool] = [False]
     send = StunProtocol.send_data
 
     async def maybe(self: StunProtocol, data: bytes, addr: tuple[str, int]) -> None:
-        if not silent[0]:
+        if not state[0]:
             await send(self, data, addr)
 
     monkeypatch.setattr(StunProtocol, "send_data", maybe)
+    return state
+
+
+def test_a_connection_that_falls_silent_is_made_anew(silent: list[bool]) -> None:
     with pair(WebRtcConfig(lost_after_s=0.2, renew_after_s=0.6)) as ends:
 
         def talk() -> None:
@@ -286,6 +292,19 @@ def test_a_connection_goes_on_without_its_signaller() -> None:
         assert ends.outlet.events()[-1].reason == ""
 
 
+def test_a_connection_that_falls_silent_without_its_signaller_is_given_up(silent: list[bool]) -> None:
+    with pair(WebRtcConfig(lost_after_s=0.1, renew_after_s=0.2)) as ends:
+        ends.signallers[0].cut()
+        ends.receiver.send(b"b", 0.0)
+        ends.reports(1)  # silence counts from the first word
+        silent[0] = True
+        until_state(ends.outlet, PeerState.CLOSED)
+        assert ends.outlet.events()[-1].reason == (
+            "the connection to receiver is lost, and nothing is left to agree on a new one with: "
+            "nothing heard for 0.2 s"
+        )
+
+
 def _only_end(signaller: MemorySignaller, role: str, config: WebRtcConfig | None = None) -> str:
     """Why the session of an end that has no sensible far end is over."""
     transport = WebRtcTransport(SystemClock(), config)
@@ -309,6 +328,11 @@ def test_offers_that_are_none_of_ours(sdp: str, reason: str) -> None:
     here, _ = conversation()
     here.put({"type": "offer", "session": 1, "sdp": sdp})
     assert re.search(reason, _only_end(here, "answer"))
+
+
+def test_nobody_answers_once() -> None:
+    reason = _only_end(conversation()[0], "offer", WebRtcConfig(connect_timeout_s=0.1, max_attempts=1))
+    assert reason == "no connection to receiver after 1 attempt: no connection within 0.1 s"
 
 
 def test_nobody_answers() -> None:
