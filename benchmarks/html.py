@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from benchmarks import plots_time
 from benchmarks.plots import Plot
 from benchmarks.report import METRICS, PictureQuality, Report, write_text
+from benchmarks.tables import framed_table
 from benchmarks.timeline import Snapshot, Timeline
 from common.colour import picture_to_rgb
 from common.quality import psnr_yuv
@@ -244,13 +245,12 @@ def _jpeg(rgb: NDArray[np.uint8]) -> str:
 def _quality_section(report: Report) -> str:
     pictures = {name: getattr(report.quality, name) for name in ("guide", "base", "output")}
     measured = [m for m in METRICS if any(getattr(q, m) is not None for q in pictures.values())]
-    head = "".join(f"<th>{_BETTER[metric]}</th>" for metric in measured)
-    body = "".join(f"<tr><td>{name}</td>{_figures(q, measured)}</tr>" for name, q in pictures.items())
+    rows = (f"<td>{name}</td>{_figures(q, measured)}" for name, q in pictures.items())
     absent = {m: report.quality.output.reasons[m] for m in METRICS if m not in measured}
     reasons = "".join(
         f"<li>{_BETTER[m].rstrip(' ↑↓')}: {escape(reason)}</li>" for m, reason in absent.items()
     )
-    table = f'<div class="scroll"><table><tr><th></th>{head}</tr>{body}</table></div>'
+    table = framed_table(("", *(_BETTER[metric] for metric in measured)), rows)
     note = "Means over all pictures. Warping error is relative to the source's own: 1 is as steady."
     return section("Quality in figures", note, f'{table}<ul class="reasons">{reasons}</ul>')
 
@@ -268,9 +268,8 @@ def _latency_section(report: Report) -> str:
         figures = "".join(f"<td>{value:.2f}</td>" for value in cells)
         bars = "".join(f'<i style="width:{100 * value / longest_ms:.1f}%"></i>' for value in cells[:3])
         track = f'<td class="wide"><div class="track">{bars}</div></td>'
-        rows.append(f"<tr><td>{escape(name)}</td>{figures}{track}</tr>")
-    head = "".join(f"<th>{name}</th>" for name in ("stage", "p50", "p95", "p99", "max", ""))
-    table = f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+        rows.append(f"<td>{escape(name)}</td>{figures}{track}")
+    table = framed_table(("stage", "p50", "p95", "p99", "max", ""), rows)
     return section("Stages", "Milliseconds. The bars reach to p50, p95 and p99.", table)
 
 

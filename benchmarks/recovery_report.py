@@ -169,7 +169,7 @@ def rate_table(cuts: Sequence[CutRow], losses: Sequence[LossRow]) -> Cells:
             f"{_mean(row.keys for row in runs):.1f} and {_mean(row.anchors for row in runs):.2f}",
             f"{_mean(row.anchor_share for row in runs):.1%}",
         ))  # fmt: skip
-    return Cells("By rate", head, tuple(rows))
+    return Cells("By rate, in figures", head, tuple(rows))
 
 
 def _spread(values: Iterable[float | None]) -> str:

@@ -105,7 +105,14 @@ def rich_table(cells: Cells) -> Table:
 
 def html_table(cells: Cells) -> str:
     """For a page; the title is left to the section around it."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in cells.head)
-    rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in cells.rows)
+    return framed_table(
+        cells.head, ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in cells.rows)
+    )
+
+
+def framed_table(head: Iterable[str], rows: Iterable[str]) -> str:
+    """A table that scrolls by itself where a page has no room for it. rows : the cells of each as HTML"""
+    names = "".join(f"<th>{escape(name)}</th>" for name in head)
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
+    frame = '<div class="scroll"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
+    return frame.format(names, body)

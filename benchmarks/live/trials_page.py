@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.html import page, section
 from benchmarks.live.trials import TRIALS, Outcome, Trial
+from benchmarks.tables import framed_table
 from common.errors import UsageError
 
 _COLUMNS = (
@@ -50,9 +51,8 @@ def write_page(outcomes: Sequence[Outcome], trials: Sequence[Trial], out: Path) 
 
 
 def _table(outcomes: Sequence[Outcome], limits: Mapping[str, Mapping[str, float]]) -> str:
-    head = "".join(f"<th>{title}</th>" for _, title in _COLUMNS)
-    rows = "".join(_row(outcome, limits[outcome.name]) for outcome in outcomes)
-    return f"<table><thead><tr><th>link</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    rows = (_row(outcome, limits[outcome.name]) for outcome in outcomes)
+    return framed_table(("link", *(title for _, title in _COLUMNS)), rows)
 
 
 def _row(outcome: Outcome, limits: Mapping[str, float]) -> str:
@@ -62,4 +62,4 @@ def _row(outcome: Outcome, limits: Mapping[str, float]) -> str:
         value = getattr(outcome, name)
         text = "-" if value is None else f"{value:g}"
         cells.append(f"<td><b>{text}</b></td>" if name in missed else f"<td>{text}</td>")
-    return f"<tr><td>{escape(outcome.name)}</td>{''.join(cells)}</tr>"
+    return f"<td>{escape(outcome.name)}</td>{''.join(cells)}"

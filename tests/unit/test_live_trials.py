@@ -146,6 +146,7 @@ def test_the_page(tmp_path: Path) -> None:
     outcomes = [GOOD, replace(GOOD, name="<bad> & slow")]
     text = write_page(outcomes, trials, tmp_path).read_text()
     assert "2 of 2 trials ran to their end; 1 figures missed" in text
+    assert text.count("<table") == text.count('<div class="scroll"><table') == 1
     good, bad = text.split("<tr>")[2:4]
     assert "<td>150</td><td>190</td>" in good and "<b>" not in good and "<td>-</td>" in good
     assert "&lt;bad&gt; &amp; slow" in bad and "<td><b>190</b></td>" in bad and "<bad>" not in text

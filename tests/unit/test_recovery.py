@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -143,7 +144,9 @@ def test_the_command_measures_the_built_in_clip_and_its_document_reads_back(
     assert all(row.kbps > 5 and row.longest_freeze_s < 1.5 for row in report.losses)
     assert report.losses[-1].back_s is not None and report.losses[-1].back_s < 1.0
     page = (tmp_path / "recovery.html").read_text()
-    assert "Longest freeze" in page and "By rate" in page and "<svg" in page
+    titles = re.findall("<h2>(.*?)</h2>", page)
+    assert {"Longest freeze", "By rate", "Scene cuts"} <= set(titles) and len(set(titles)) == len(titles)
+    assert "<svg" in page and page.count("<table") == page.count('<div class="scroll"><table')
 
 
 def test_clips_that_cannot_be_measured_are_said(tmp_path: Path) -> None:
