@@ -65,7 +65,7 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
             Console(stderr=True, highlight=False, soft_wrap=True).print(f"semcast: {error}", markup=False)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            Console(stderr=True).print("semcast: interrupted; what was written so far is kept")
+            Console(stderr=True).print("semcast: interrupted; results written so far, if any, are kept")
             raise typer.Exit(1) from None
 
     return run
