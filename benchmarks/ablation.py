@@ -28,11 +28,10 @@ from benchmarks.ablation_runs import AblationRun, Contender, RunResult
 from benchmarks.files import open_input
 from benchmarks.kept import kept_result
 from benchmarks.plans import Clip
-from benchmarks.rd_clip import Material
+from benchmarks.rd_clip import Material, agreed
 from benchmarks.rd_quality import Metrics
 from benchmarks.report import versions
 from benchmarks.sweep import run_all
-from common.errors import SourceError
 
 
 def run_ablation(
@@ -87,10 +86,8 @@ def clip_runs(
 
 def gather(clip: Clip, results: Sequence[RunResult], rows: Sequence[Row]) -> ClipAblation:
     """All rows of one clip in their order, then those without a network. SourceError for a clip that changed."""
-    facts = {result.clip for result in results}
-    if len(facts) > 1:
-        raise SourceError(f"{clip.name} gave other pictures the second time: did it change? Start again")
+    facts = agreed(clip.name, (result.clip for result in results))
     order = [row.name for row in rows]
     painted = [row for result in results for row in result.rows]
     painted.sort(key=lambda row: order.index(row.name) if row.name in order else len(order))
-    return ClipAblation(name=clip.name, clip=facts.pop(), rows=tuple(painted))
+    return ClipAblation(name=clip.name, clip=facts, rows=tuple(painted))

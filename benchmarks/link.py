@@ -23,7 +23,7 @@ from common.clock import Clock
 from common.config import Config
 from common.container import SgvWriter
 from common.datagram import pack_feedback, parse_feedback
-from common.errors import BitstreamError
+from common.errors import BitstreamError, SourceError
 from common.ports import FrameSource
 from common.stats import StageTimer
 from common.types import EncodedUnit, Frame, Layer, UnitKind
@@ -32,6 +32,7 @@ from receiver.pipeline import ReceiverSession, Shown
 from receiver.reassembly import Reassembler
 from sender.anchors import AnchorOrder
 from sender.pipeline import SenderSession, Step
+from sender.sources import VideoSource
 
 TICK_S = 0.005
 REPORT_S = 0.05
@@ -44,6 +45,14 @@ class Clip:
     """Frames in memory, so that reading them is not timed; a `common.ports.FrameSource`."""
 
     frames: Sequence[Frame]
+
+    @classmethod
+    def of(cls, source: VideoSource) -> Clip:
+        """All of a source; SourceError where that is less than two pictures."""
+        clip = cls(tuple(source))
+        if len(clip.frames) < 2:
+            raise SourceError(f"{source.name} holds {len(clip.frames)} pictures: name a longer clip")
+        return clip
 
     def __iter__(self) -> Iterator[Frame]:
         return iter(self.frames)

@@ -21,7 +21,7 @@ from benchmarks.envelope import family_at
 from benchmarks.files import open_input
 from benchmarks.peers import SCALES, RdPoint
 from benchmarks.plans import Clip
-from benchmarks.rd_clip import Material
+from benchmarks.rd_clip import Material, agreed
 from benchmarks.rd_figures import compare, mean_systems, summarise
 from benchmarks.rd_model import ClipRuns, RdReport
 from benchmarks.rd_page import write_rd_page
@@ -33,7 +33,6 @@ from benchmarks.rd_sr import network_facts
 from benchmarks.report import versions
 from benchmarks.sweep import run_all
 from common.config import Config, load_config
-from common.errors import SourceError
 
 
 def run_rd(
@@ -143,17 +142,15 @@ def _ours(result: Result) -> OurPoint:
 
 def gather(runs: Sequence[Run], shown: dict[OurRun, PictureRun], results: dict[Run, Result]) -> ClipRuns:
     """All results of one clip. SourceError when the systems were not given the same pictures."""
-    facts = {results[run].clip for run in (*runs, *shown.values())}
     ours = [run for run in runs if isinstance(run, OurRun)]
     name = ours[0].material.clip.name
-    if len(facts) > 1:
-        raise SourceError(f"{name} gave other pictures the second time: did it change? Start again")
+    facts = agreed(name, (results[run].clip for run in (*runs, *shown.values())))
     pictures = {}
     for run, peer in shown.items():
         source, *rest = results[run].pictures
         pictures[run.target_kbps] = (source, *results[peer].pictures, *rest)
     return ClipRuns(
-        name, facts.pop(), tuple(_ours(results[run]) for run in ours),
+        name, facts, tuple(_ours(results[run]) for run in ours),
         tuple(point for run in runs for point in results[run].ladder), pictures,
     )  # fmt: skip
 

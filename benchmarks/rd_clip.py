@@ -31,6 +31,14 @@ class ClipFacts(Model):
     samples: str
 
 
+def agreed(name: str, found: Iterable[ClipFacts]) -> ClipFacts:
+    """What all runs say of a clip. SourceError where they were not given the same pictures."""
+    facts = set(found)
+    if len(facts) > 1:
+        raise SourceError(f"{name} gave other pictures the second time: did it change? Start again")
+    return facts.pop()
+
+
 @dataclass(frozen=True, slots=True)
 class Material:
     """The pictures that every system is given. seconds : of the clip, None for all of it"""

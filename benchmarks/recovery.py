@@ -324,9 +324,7 @@ def measure(task: Task) -> Rows:
     """All runs of one clip at one rate, as far as the clip has anything to show for it."""
     rows: Rows = ([], [])
     with open_input(task.path, task.config, task.seconds) as source:
-        clip = Clip(tuple(source))
-        if len(clip.frames) < 2:
-            raise SourceError(f"{source.name} holds {len(clip.frames)} pictures: name a longer clip")
+        clip = Clip.of(source)
         for condition in conditions(task.config.stream.bitrate_bps):
             _measure(task, clip, source, condition, rows)
     return rows

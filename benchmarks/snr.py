@@ -23,7 +23,7 @@ from rich.console import Console
 from benchmarks.files import open_input
 from benchmarks.kept import kept_result
 from benchmarks.plans import Clip
-from benchmarks.rd_clip import Material
+from benchmarks.rd_clip import Material, agreed
 from benchmarks.report import versions
 from benchmarks.snr_figures import lines, requirements
 from benchmarks.snr_model import ChannelReport, Row, Shot, SnrReport
@@ -37,7 +37,6 @@ from channel.radio.capacity import sustainable_bps
 from channel.radio.spec import AwgnSpec, RadioSettings, RayleighSpec
 from channel.spec import PacketSpec, parse_channel
 from common.config import Config, load_config
-from common.errors import SourceError
 from sender.rate import FILE
 
 ADAPTIVE = "adaptive"
@@ -205,8 +204,7 @@ def evaluate(
         for run, point in results.items()
     ]  # fmt: skip
     for clip in clips:
-        if len({row.point.clip.samples for row in rows if row.clip == clip.name}) > 1:
-            raise SourceError(f"{clip.name} gave other pictures the second time: did it change? Start again")
+        agreed(clip.name, (row.point.clip for row in rows if row.clip == clip.name))
     channels = [
         _channel(channel, [row for row in rows if row.channel == channel.name]) for channel in plan.channels
     ]

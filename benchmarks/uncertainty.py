@@ -34,7 +34,6 @@ from benchmarks.uncertainty_report import (
     write_uncertainty,
 )
 from common.config import Config
-from common.errors import SourceError
 from common.files import made_folder
 from common.types import Frame
 from receiver.pipeline import Shown
@@ -105,7 +104,7 @@ def run_uncertainty(
     with Progress(console=Console(stderr=True)) as bar:
         for found in bar.track(clips, description="clips"):
             with open_input(found.path, config, seconds) as source:
-                clip = _read(source)
+                clip = Clip.of(source)
                 chosen = [one for one in CONDITIONS if one != OUTAGE or clip.frames[-1].time_s > LEAST_S]
                 noted = {one: _noted(clip, source, config, one, together[one]) for one in chosen}
             runs += [one.run(found.name, condition.name) for condition, one in noted.items()]
@@ -123,13 +122,6 @@ def run_uncertainty(
     write_uncertainty(report, out)
     print_uncertainty(report)
     return report
-
-
-def _read(source: VideoSource) -> Clip:
-    clip = Clip(tuple(source))
-    if len(clip.frames) < 2:
-        raise SourceError(f"{source.name} holds {len(clip.frames)} pictures: name a longer clip")
-    return clip
 
 
 def _noted(clip: Clip, source: VideoSource, config: Config, condition: Condition, together: Noted) -> Noted:
