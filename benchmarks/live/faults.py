@@ -201,7 +201,7 @@ def changed_weights(folder: Path) -> Path:
 
 def foreign_weights(folder: Path) -> Path:
     """Those of another network."""
-    return shutil.copy(_shipped("labels"), folder / "other.safetensors")
+    return Path(shutil.copy(_shipped("labels"), folder / "other.safetensors"))
 
 
 def damaged_weights(folder: Path) -> Path:
