@@ -25,7 +25,6 @@ MISTAKES = {
     "receive --listen nonsense": (2, "write HOST:PORT"),
     "receive --channel nonsense": (2, "unknown channel kind"),
     "receive --output nonsense": (2, "is not understood"),
-    "signal --listen nonsense --open": (2, "write HOST:PORT"),
     "bench rd --set guide.presett=8": (2, "did you mean guide.preset"),
     "bench snr --set guide.presett=8": (2, "did you mean guide.preset"),
     "bench recovery none.mp4": (2, "no clip is called"),
