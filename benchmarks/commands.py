@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.plans import find_clips
+from benchmarks.plans import find_clips, parse_sizes
 from common.options import (
     Bitrate,
     ConfigFile,
@@ -72,14 +72,18 @@ def bench_latency(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Time every stage of both ends and every level of the ladder. Example: semcast bench latency --bitrate 24k"""
-    from benchmarks.busy import Load
-    from benchmarks.latency import parse_sizes, run_latency
+    from sender.sources import check_source
 
     effective = settings(
         config, set_, stream__bitrate_bps=bitrate, stream__size="512x512", receiver__threads=threads,
         sender__threads=threads,
     )  # fmt: skip
-    run_latency(source, out, effective, seconds, parse_sizes(sizes), Load(load, load_gpu))
+    others = parse_sizes(sizes)
+    check_source(source)
+    from benchmarks.busy import Load
+    from benchmarks.latency import run_latency
+
+    run_latency(source, out, effective, seconds, others, Load(load, load_gpu))
 
 
 @bench_app.command("rd")

@@ -54,8 +54,8 @@ from benchmarks.report import versions
 from benchmarks.two_ends import TwoEnds, measure_ends
 from benchmarks.udp_ends import peak_memory_mib
 from common.clock import Clock, SystemClock
-from common.config import Config, Size, parse_size
-from common.errors import SourceError, UsageError
+from common.config import Config, Size
+from common.errors import UsageError
 from common.files import made_folder
 from common.state import compose
 from common.stats import Latency
@@ -135,15 +135,6 @@ def _say(what: str) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"measuring {what} ...", markup=False)
 
 
-def parse_sizes(text: str) -> list[Size]:
-    """Sizes from "256x256,1280x720", none from ""; raises UsageError."""
-    sizes = [parse_size(part) for part in text.split(",") if part.strip()]
-    known = [size for size in sizes if size != "auto"]
-    if len(known) < len(sizes):
-        raise UsageError("--sizes takes sizes as WIDTHxHEIGHT, separated by commas; auto is none")
-    return known
-
-
 def _sharing(config: Config) -> Config:
     """Both ends on one machine: the sender needs a core of its own, and threads that wait for it cost dearly."""
     receiver = config.receiver.model_copy(update={"threads": max(1, config.receiver.threads - 1)})
@@ -164,9 +155,7 @@ def measure_latency(
     """
     torch.set_num_threads(config.sender.threads)  # of one end alone: its requirements are for one thread
     clock = SystemClock()
-    clip = Clip(tuple(source))
-    if len(clip.frames) < 2:
-        raise SourceError(f"{source.name} holds {len(clip.frames)} pictures: name a longer clip")
+    clip = Clip.of(source)
     _say(f"every stage and level at {source.width}x{source.height}")
     once = _clean(config)
     ladder = open_ladder(network, config, clock)

@@ -1,4 +1,4 @@
-"""What the plans of all sweeps share: clips by pattern, files beside the plan, and errors that a reader understands."""
+"""What plans of all sweeps share: clips by pattern, sizes, files beside the plan, and errors that readers understand."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
+from common.config import Size, parse_size
 from common.errors import ConfigError, UsageError
 
 P = TypeVar("P", bound=BaseModel)
@@ -24,6 +25,15 @@ class Clip(BaseModel):
 
     name: str
     path: str | None
+
+
+def parse_sizes(text: str) -> list[Size]:
+    """Sizes from "256x256,1280x720", none from ""; raises UsageError."""
+    sizes = [parse_size(part) for part in text.split(",") if part.strip()]
+    known = [size for size in sizes if size != "auto"]
+    if len(known) < len(sizes):
+        raise UsageError("--sizes takes sizes as WIDTHxHEIGHT, separated by commas; auto is none")
+    return known
 
 
 def find_clips(patterns: Sequence[str], folder: Path = Path()) -> list[Clip]:

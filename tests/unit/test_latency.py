@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from benchmarks import latency
-from benchmarks.latency import measure_latency, parse_sizes, run_latency
+from benchmarks.latency import measure_latency, run_latency
 from benchmarks.latency_levels import timed
 from benchmarks.latency_report import (
     WARPED_ADVANCE,
@@ -22,6 +22,7 @@ from benchmarks.latency_report import (
     requirements,
     write_latency,
 )
+from benchmarks.plans import parse_sizes
 from benchmarks.two_ends import TwoEnds
 from common.clock import VirtualClock
 from common.config import Size, load_config

@@ -25,6 +25,8 @@ MISTAKES = {
     "receive --listen nonsense": (2, "write HOST:PORT"),
     "receive --channel nonsense": (2, "unknown channel kind"),
     "receive --output nonsense": (2, "is not understood"),
+    "bench latency --sizes nonsense": (2, "is not understood"),
+    "bench latency --input none.mp4": (1, "none.mp4: cannot be opened"),
     "bench rd --set guide.presett=8": (2, "did you mean guide.preset"),
     "bench snr --set guide.presett=8": (2, "did you mean guide.preset"),
     "bench recovery none.mp4": (2, "no clip is called"),
