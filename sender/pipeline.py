@@ -30,7 +30,7 @@ from sender.budget import SenderBudget, Stage
 from sender.coded import CodedPicture
 from sender.control import RateKeeper
 from sender.cuts import CutState, detect_cut
-from sender.rate import LINK, Pace, PicturePlan, RateTarget, Role, told_quality
+from sender.rate import LINK, Pace, PicturePlan, RateTarget, Role, referred, told_quality
 from sender.residual import choose_residual
 from sender.sharpness import graded
 from sender.side import SideInfo
@@ -191,12 +191,13 @@ class SenderSession:
     ) -> FrameUnit:
         """The guide and what is said of anchors. base : the state it builds on; ready : the anchor to switch to"""
         key, coded = guide.key, guide.coded
+        data = coded.data if key else shrink(coded.data, base.headers, frame.slot)
         return FrameUnit(
             slot=frame.slot, key=key, disposable=coded.disposable, scale=self.keeper.guide.scale if key else 0,
             pts=frame.pts if frame.pts != self.config.pts_of(frame.slot) else None,
             mark=self.anchors.next_id if order.launch else None, activate=ready.anchor_id if ready else None,
-            drop_anchor=order.drop and not ready, quality=self._quality(base, key), sharpness=base.sharpness,
-            guide=coded.data if key else shrink(coded.data, base.headers, frame.slot),
+            drop_anchor=order.drop and not ready, quality=self._quality(base, guide, len(data)),
+            sharpness=base.sharpness, guide=data,
         )  # fmt: skip
 
     def _with_side_info(
@@ -298,10 +299,10 @@ class SenderSession:
         crossing_s = _PROTECTED * key_bytes * 8 / self.target.rate_bps + _REPORTED_S
         return round(crossing_s * self.target.frame_rate)
 
-    def _quality(self, base: SceneState, key: bool) -> int | None:
-        """The guide's quantiser, told when it changed enough to matter to fusion and decoder."""
-        now = told_quality(self.keeper.rate)
-        return now if key or abs(now - base.quality) >= 4 else None
+    def _quality(self, base: SceneState, guide: Guide, guide_bytes: int) -> int | None:
+        """The guide's quantiser, with this very picture, told when it changed enough to matter to fusion and decoder."""
+        now = told_quality(referred(self.keeper.rate, guide.role, guide.plan.quantiser, guide_bytes))
+        return now if guide.key or abs(now - base.quality) >= 4 else None
 
     def _config_due(self, slot: int) -> list[EncodedUnit]:
         """The stream configuration, repeated for late joiners."""

@@ -149,6 +149,19 @@ def told_quality(state: RateState) -> int:
     return round(_clip(min(state.quantiser, kept)))
 
 
+def referred(state: RateState, role: Role, quantiser: int, guide_bytes: int) -> RateState:
+    """The state with the quantisers as a picture leaves them: that of what later ones refer to, and the middle one."""
+    if role is Role.KEY:
+        middle = _clip(max(state.quantiser, quantiser - OFFSET[Role.BASE] - 6))
+        return replace(state, reference_q=float(quantiser), quantiser=middle)
+    if role is not Role.BASE:
+        return state
+    before, renewed = state.reference_q, 1.0
+    if quantiser > before:  # what was not coded anew keeps its quality
+        renewed = min(1.0, guide_bytes / 2.0 ** (state.complexity[Role.KEY] - quantiser / _HALVING))
+    return replace(state, reference_q=before + renewed * (quantiser - before))
+
+
 def _solve(cost: Callable[[float], float], budget_bytes: float) -> float:
     """The finest quantiser in 1..63 whose falling `cost` is within the budget (bisection)."""
     low, high = 1.0, float(MAX_QP)
@@ -244,21 +257,14 @@ def spent(
     guide_bytes : coded guide, 0 when it was left out; side_bytes : headers, motion, labels, residual sent with it
     anchor_bytes : what of an anchor leaves the sender in this time; slots : frame periods since the picture before
     """  # fmt: skip
-    complexity = list(state.complexity)
-    reference_q, middle = state.reference_q, state.quantiser
-    if guide_bytes and role is Role.KEY:
-        middle = _clip(max(middle, quantiser - OFFSET[Role.BASE] - 6))
+    complexity, after = list(state.complexity), state
     if guide_bytes:
-        known = refinement_bytes(complexity[Role.KEY], reference_q, quantiser) if role is Role.BASE else 0.0
+        known = (
+            refinement_bytes(complexity[Role.KEY], state.reference_q, quantiser) if role is Role.BASE else 0.0
+        )
         seen = measured_complexity(max(guide_bytes // 3, guide_bytes - int(known)), quantiser)
         complexity[role] += _trust(role, seen - complexity[role]) * (seen - complexity[role])
-        if role is Role.KEY:
-            reference_q = float(quantiser)
-        elif role is Role.BASE:  # as far as the picture was coded anew; the rest keeps its quality
-            renewed = min(1.0, guide_bytes / 2.0 ** (complexity[Role.KEY] - quantiser / _HALVING))
-            reference_q += (
-                renewed * (quantiser - reference_q) if quantiser > reference_q else quantiser - reference_q
-            )
+        after = referred(state, role, quantiser, guide_bytes)
     second = target.rate_bps / 8
     loan, payment = max(0.0, state.loan_bytes - state.payment_bytes), state.payment_bytes
     planned = slots * target.picture_bytes - min(state.payment_bytes, state.loan_bytes)
@@ -270,10 +276,10 @@ def spent(
     period_s = slots / target.frame_rate
     strained = _strained(state, target, period_s)
     return replace(
-        state, complexity=(complexity[0], complexity[1], complexity[2], complexity[3]),
+        after, complexity=(complexity[0], complexity[1], complexity[2], complexity[3]),
         debt_bytes=max(-1.5 * second, min(debt, 2.0 * second)),  # older credit and debt are forgotten
         overhead_bytes=state.overhead_bytes + 0.05 * (side_bytes - state.overhead_bytes),
-        quantiser=middle, loan_bytes=loan, payment_bytes=payment, reference_q=reference_q, strained_s=strained,
+        loan_bytes=loan, payment_bytes=payment, strained_s=strained,
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from sender.rate import (
     measured_complexity,
     plan,
     plan_key,
+    referred,
     rescaled,
     settled,
     spent,
@@ -177,3 +178,16 @@ def test_a_still_scene_is_told_as_good_as_its_key_picture() -> None:
     assert told_quality(RateState(quantiser=63.0, reference_q=44.0)) == 53
     assert told_quality(RateState(quantiser=50.0, reference_q=60.0)) == 50
     assert told_quality(RateState(quantiser=50.0)) == 50
+
+
+@given(states, targets, st.sampled_from(list(Role)), st.integers(1, MAX_QP), st.integers(1, 9_000))
+def test_a_picture_is_told_as_what_it_leaves(
+    state: RateState, target: RateTarget, role: Role, quantiser: int, size_bytes: int
+) -> None:
+    """With it, and not only with the picture after it; of a key picture whatever was before."""
+    told = told_quality(referred(state, role, quantiser, size_bytes))
+    assert told == told_quality(spent(state, role, quantiser, size_bytes, 9, 0.0, target))
+    if role is Role.KEY:
+        assert min(quantiser + 3, MAX_QP) <= told <= min(quantiser + 9, MAX_QP)
+    if role not in {Role.KEY, Role.BASE}:
+        assert told == told_quality(state)
