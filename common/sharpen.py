@@ -39,6 +39,8 @@ MAX_STRENGTH = 3
 UNIT_STRENGTH = 2
 """The strength at which the fitted weights count in full."""
 _FRACTION_BITS = 6
+AT_ONE = 1 / (UNIT_STRENGTH << _FRACTION_BITS)
+"""Luma steps that strength 1 adds for each unit of detail."""
 
 
 def edge_classes(guide: Plane) -> Plane:
@@ -117,6 +119,6 @@ def sharpened(guide_up: Plane, detail: Int16, strength: int) -> Plane:
 def best_strength(source: Plane, guide_up: Plane, detail: Int16) -> float:
     """The strength 0..3 that brings the sharpened guide closest to the source in squared error."""
     wanted = (source.astype(np.int16) - guide_up).ravel().astype(np.float32)
-    step = detail.ravel().astype(np.float32) / (UNIT_STRENGTH << _FRACTION_BITS)
+    step = detail.ravel().astype(np.float32) * np.float32(AT_ONE)
     energy = float(step @ step)
     return 0.0 if energy == 0 else min(max(float(wanted @ step) / energy, 0.0), float(MAX_STRENGTH))

@@ -11,6 +11,7 @@ What makes two pictures one scene stands in `common.likeness`. Cross-fades are f
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import cv2
@@ -73,6 +74,11 @@ class CutState:
     owed: bool = False
 
     @property
+    def change(self) -> float:
+        """From the picture before to the newest, sample steps; infinite where nothing is known of the one before."""
+        return change_between(*self.recent[-2:]) if len(self.recent) > 1 else math.inf
+
+    @property
     def passing(self) -> bool:
         """Whether the newest picture is of a flash, a fade from black, or a whip pan: nothing to make an anchor of."""
         dark = self.hidden is not None or self.rising
@@ -80,7 +86,7 @@ class CutState:
             return dark
         *before, now = self.recent[-_SPAN - 1 :]
         lit = any(abs(now.light - look.light) >= _FLASH for look in before)
-        return lit or change_between(before[-1], now) >= _WHIP
+        return lit or self.change >= _WHIP
 
 
 def detect_cut(state: CutState, picture: Picture) -> tuple[bool, CutState]:

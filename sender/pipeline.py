@@ -32,7 +32,7 @@ from sender.control import RateKeeper
 from sender.cuts import CutState, detect_cut
 from sender.rate import LINK, Pace, PicturePlan, RateTarget, Role, referred, told_quality
 from sender.residual import choose_residual
-from sender.sharpness import graded
+from sender.sharpness import UNLIKE, graded, spared
 from sender.side import SideInfo
 
 _PROTECTED = 1.5  # a key frame with its repairs, on a link that may send it more slowly than others
@@ -204,9 +204,11 @@ class SenderSession:
         self, draft: FrameUnit, source: Picture, followed: SceneState, guide: Guide, order: AnchorOrder
     ) -> FrameUnit:
         """Add sharpness, motion corrections and labels where they are due and there is time for them."""
-        if guide.key or (guide.role is Role.BASE and self._affords("sharpness")):
+        due = guide.role is not Role.DISPOSABLE or self.cuts.change >= UNLIKE
+        if guide.key or (due and self._affords("sharpness")):
             with self._optional("sharpness"):
-                draft = graded(draft, source, followed)
+                fit = graded if guide.role in {Role.KEY, Role.BASE} else spared
+                draft = fit(draft, source, followed)
         anchored = self.anchors.source if followed.anchor is not None and not order.drop else None
         corrected = guide.role is Role.BASE and self.settings.motion.corrections
         if corrected and anchored is not None and self._affords("motion"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import pairwise
@@ -239,6 +240,13 @@ def test_a_flash_and_a_whip_pan_pass() -> None:
         assert not last_state(pictures[:8]).passing
         assert last_state(pictures[:10]).passing
         assert not last_state(pictures).passing
+
+
+def test_the_newest_change_is_known() -> None:
+    assert math.isinf(last_state([textured(1)]).change)
+    assert last_state([textured(1)] * 3).change == 0
+    dimmed = last_state([textured(1), textured(1, gain=0.95)])
+    assert 0 < dimmed.change < last_state([textured(1), textured(1, gain=0.9)]).change < math.inf
 
 
 def test_black_passes_and_a_new_scene_does_not() -> None:
