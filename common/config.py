@@ -269,7 +269,8 @@ class DecoderSettings(_Section):
     safety: bool = True
     """Show the base picture where the network contradicts the guide by more than its own uncertainty."""
     sparing: bool = True
-    """Make no network call for a guide at full size that was coded too finely to need repair."""
+    """Make no network call for a guide at full size that was coded too finely to need repair, nor where the sender has
+    just ended sharpening because it would do harm."""
 
 
 class SenderSettings(_Section):

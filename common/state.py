@@ -74,6 +74,7 @@ class SceneState:
     headers : what the headers of coming guide pictures are predicted from, None before the first key frame
     labels, label_field : label map, and the motion field when it was sent
     digest : CRC-32 over all that anything is predicted from, chained with the digest of the state before
+    spared : with this frame sharpening ended, because it would do the picture harm
     """
 
     config: StreamConfig
@@ -93,6 +94,7 @@ class SceneState:
     motion_tables: motion.Tables
     label_tables: semantics.Tables
     digest: int
+    spared: bool = False
 
     @property
     def field(self) -> Field:
@@ -218,7 +220,8 @@ def advance(followed: SceneState, description: SceneDescription) -> SceneState:
         state = replace(
             state, labels=description.labels, label_field=state.field, label_tables=description.label_tables
         )
-    return replace(state, digest=_digest(followed.digest, state))
+    spared = state.sharpness == 0 < followed.sharpness
+    return replace(state, digest=_digest(followed.digest, state), spared=spared)
 
 
 def with_anchor(state: SceneState, frame: FrameUnit, anchor: Anchor | None) -> SceneState:

@@ -60,6 +60,7 @@ class FrameFacts:
     freshness : 1 = state of this very frame, 0 = stale or concealed; analog noise lowers it (`DEAF`)
     shows : the frame that the guide shows; due : the frame at whose time the picture is shown
     The last two are for the uncertainty alone.
+    spared : the sender has just ended sharpening, see `SceneState`
     """
 
     slot: int = 0
@@ -69,6 +70,7 @@ class FrameFacts:
     freshness: float = 1.0
     shows: int = 0
     due: int = 0
+    spared: bool = False
 
     @classmethod
     def of(cls, state: SceneState, freshness: float = 1.0, due: int | None = None) -> Self:
@@ -76,7 +78,7 @@ class FrameFacts:
         age_s = (state.slot - state.anchor.slot) / float(state.config.frame_rate) if state.anchor else 0.0
         return cls(
             state.slot, state.scale, 4 * state.quality, age_s, freshness, state.guide_slot,
-            state.slot if due is None else due,
+            state.slot if due is None else due, state.spared,
         )  # fmt: skip
 
 

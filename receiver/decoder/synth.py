@@ -216,7 +216,8 @@ class BridgeSynthesizer:
 
     def _can_help(self, composition: Composition, facts: FrameFacts) -> bool:
         """Whether a network call may make a better picture of it than the base picture is."""
-        return not is_blank(composition) and not (self._settings.sparing and is_fine(composition, facts))
+        spare = self._settings.sparing and (facts.spared or is_fine(composition, facts))
+        return not (spare or is_blank(composition))
 
     @torch.inference_mode()
     def _bridge(

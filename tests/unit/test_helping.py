@@ -83,6 +83,13 @@ def test_the_painter_shows_the_base_picture_there_and_says_so(level: str) -> Non
         assert (painted.steps_done, painted.carried, calls) == (0, False, 0)
 
 
+@pytest.mark.parametrize("sparing", [True, False])
+def test_where_the_sender_ends_sharpening_nothing_is_painted(sparing: bool) -> None:
+    painter = BridgeSynthesizer(TinyBridge(), device="cpu", settings=DecoderSettings(sparing=sparing))
+    facts = FrameFacts(guide_scale=2, guide_q=COARSE, spared=True)
+    assert painter.render(scene(60), facts, "bridge1", lambda: False).steps_done == (0 if sparing else 1)
+
+
 @pytest.mark.parametrize(("index", "sparing"), [(COARSE, True), (FINELY, False)])
 def test_elsewhere_it_paints_and_everywhere_when_told_to(index: int, sparing: bool) -> None:
     painter = BridgeSynthesizer(TinyBridge(), device="cpu", settings=DecoderSettings(sparing=sparing))

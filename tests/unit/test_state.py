@@ -150,6 +150,21 @@ def test_a_key_frame_forgets_everything() -> None:
     assert again.anchor is again.track is again.pending is None
 
 
+def test_only_the_frame_that_ends_sharpening_is_spared() -> None:
+    state, seen = initial_state(CONFIG), []
+    told = [
+        key(sharpness=2),
+        FrameUnit(1),
+        FrameUnit(2, quality=30),
+        FrameUnit(3),
+        FrameUnit(4, quality=30, sharpness=1),
+    ]
+    for unit in (*told, FrameUnit(5, quality=30), key(6)):
+        state = apply(state, unit)
+        seen.append(state.spared)
+    assert seen == [False, False, True, False, False, True, False]
+
+
 def test_other_streams_start_from_other_digests() -> None:
     digests = {
         initial_state(config).digest
