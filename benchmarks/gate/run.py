@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median_low
 
 import torch
 from rich.console import Console
@@ -123,7 +124,7 @@ def measure(
             rows += milder(found, memory.memory_rows(_again())) if exceeds else found
         if Part.SPEED in parts:
             subjects = speed.open_subjects(speed.record())
-            rows += speed_rows(subjects, usable, tolerances, careful, advance)
+            rows += [speed_row(subject, usable, tolerances, careful, advance) for subject in subjects]
     return rows
 
 
@@ -142,34 +143,20 @@ def case_rows(cases: Iterable[Case], advance: Advance = lambda _: None) -> list[
     return rows
 
 
-def speed_rows(
-    subjects: Sequence[speed.Subject],
+def speed_row(
+    subject: speed.Subject,
     accepted_rows: Mapping[str, Row],
     tolerances: Mapping[Kind, Tolerance],
     careful: bool = False,
     advance: Advance = lambda _: None,
-) -> list[Row]:
-    """The ratios of all subjects: of several rounds the middle one for a baseline, else the fastest.
-
-    Where one exceeds, all are measured again before it is its turn: what disturbs a machine often lasts for seconds.
-    """
-    rounds: list[list[Row]] = []
-    fastest: list[Row] = []
-    while len(rounds) < speed.ATTEMPTS and (
-        careful or not rounds or exceeding(fastest, accepted_rows, tolerances)
-    ):
-        found = []
-        for subject in subjects:
-            if not rounds:
-                advance(subject.name)
-            found.append(speed.measure(subject))
-        rounds.append(found)
-        fastest = milder(fastest, found) if fastest else found
-    return [_middle(of_one) for of_one in zip(*rounds, strict=True)] if careful else fastest
-
-
-def _middle(rows: Sequence[Row]) -> Row:
-    return sorted(rows, key=_number)[(len(rows) - 1) // 2]
+) -> Row:
+    """The ratio of one subject: of several attempts the middle one for a baseline, else the fastest."""
+    advance(subject.name)
+    attempts = [speed.measure(subject)]
+    while len(attempts) < speed.ATTEMPTS and (careful or exceeding(attempts[-1:], accepted_rows, tolerances)):
+        attempts.append(speed.measure(subject))
+    values = [_number(row) for row in attempts]
+    return attempts[values.index(median_low(values) if careful else min(values))]
 
 
 def exceeding(rows: Sequence[Row], before: Mapping[str, Row], tolerances: Mapping[Kind, Tolerance]) -> bool:

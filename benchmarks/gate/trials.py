@@ -24,7 +24,7 @@ from benchmarks.gate.judge import judge, machine_key
 from benchmarks.gate.model import FAILURES, TOLERANCES, Baseline, Finding, Kind, Part, Provenance, Row
 from benchmarks.gate.mutations import MUTATIONS, Mutation
 from benchmarks.gate.report import change, markdown_table
-from benchmarks.gate.run import Advance, case_rows, exceeding, milder, progress, speed_rows
+from benchmarks.gate.run import Advance, case_rows, exceeding, milder, progress, speed_row
 from benchmarks.report import Model, write_text
 from benchmarks.tables import Cells, rich_table
 from common.clock import UnixClock
@@ -106,9 +106,9 @@ def _speed() -> Measure:
         before = baseline.machines[machine_key(baseline.provenance)].rows if baseline else {}
         careful = baseline is None
         if mutation is None:
-            return speed_rows(subjects, before, TOLERANCES, careful)
+            return [speed_row(subject, before, TOLERANCES, careful) for subject in subjects]
         with mutation.apply():
-            return speed_rows(subjects, before, TOLERANCES, careful)
+            return [speed_row(subject, before, TOLERANCES, careful) for subject in subjects]
 
     return measure
 

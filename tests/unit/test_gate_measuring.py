@@ -11,7 +11,7 @@ from benchmarks.gate import memory, speed
 from benchmarks.gate.memory import MINUTES, Samples, growth, memory_rows
 from benchmarks.gate.model import TOLERANCES, Kind, Row
 from benchmarks.gate.ratios import Effort, compare, ratio_of
-from benchmarks.gate.run import exceeding, milder, speed_rows
+from benchmarks.gate.run import exceeding, milder, speed_row
 from common.errors import UsageError
 
 Rng = np.random.Generator
@@ -75,7 +75,7 @@ def measured(
     """What comes of measurements with these results, against 1.0, and how many it took."""
     left = list(values)
     monkeypatch.setattr(speed, "measure", lambda subject: speed_is(left.pop(0)))
-    (row,) = speed_rows([SUBJECT], {SUBJECT.key: speed_is(1.0)}, TOLERANCES, careful)
+    row = speed_row(SUBJECT, {SUBJECT.key: speed_is(1.0)}, TOLERANCES, careful)
     assert isinstance(row.value, float)
     return row.value, len(values) - len(left)
 
@@ -83,20 +83,6 @@ def measured(
 def test_noise_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measured(monkeypatch, [1.02, 9.0]) == (1.02, 1)
     assert measured(monkeypatch, [1.2, 1.01, 9.0]) == (1.01, 2)
-
-
-def test_all_are_measured_again_before_one_that_exceeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    other, order = speed.Subject("network step", lambda: None, lambda: None, 1), []
-
-    def measure(subject: speed.Subject) -> Row:
-        order.append(subject.name)
-        value = 1.2 if order == ["sender"] else 1.0
-        return Row(case=speed.CASE, name=subject.name, kind=Kind.SPEED, value=value)
-
-    monkeypatch.setattr(speed, "measure", measure)
-    rows = speed_rows([SUBJECT, other], {SUBJECT.key: speed_is(1.0)}, TOLERANCES)
-    assert order == ["sender", "network step"] * 2
-    assert [(row.name, row.value) for row in rows] == [("sender", 1.0), ("network step", 1.0)]
 
 
 def test_a_regression_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +101,7 @@ def test_ten_percent_are_seen_and_nothing_is_not(
     rng, seen, runs = np.random.default_rng(5), 0, 300
     for _ in range(runs):
         monkeypatch.setattr(speed, "measure", lambda subject: speed_is(float(slower * rng.normal(1, 0.02))))
-        (row,) = speed_rows([SUBJECT], {SUBJECT.key: speed_is(1.0)}, TOLERANCES)
+        row = speed_row(SUBJECT, {SUBJECT.key: speed_is(1.0)}, TOLERANCES)
         seen += exceeding([row], {SUBJECT.key: speed_is(1.0)}, TOLERANCES)
     assert seen == 0 if share == 0 else seen >= share * runs
 
